@@ -1,0 +1,7 @@
+//! Use a model.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gptoss::cli::main("gptoss", gptoss::cli::gptoss::run)
+}

@@ -1,0 +1,64 @@
+//! The bytes of an input: a read-only memory map of a file, or bytes already in memory.
+
+use std::fs::File;
+use std::io;
+use std::ops::{Deref, Range};
+use std::path::Path;
+
+/// Bytes of an input file.  Dereferences to `[u8]`.
+///
+/// A map assumes that nobody shortens the file while it is open: the kernel then ends the process with SIGBUS.
+/// Outputs of this project appear by rename, so replacing a file never shortens one that is mapped.
+#[derive(Debug)]
+pub enum FileBytes {
+    /// A mapped file.
+    Mapped(memmap2::Mmap),
+    /// Bytes in memory: tests, and files of length zero, which no system maps.
+    Owned(Vec<u8>),
+}
+
+impl FileBytes {
+    /// Maps a file for reading.
+    pub fn map(path: &Path) -> io::Result<FileBytes> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "expected a file, found a directory"));
+        }
+        if metadata.len() == 0 {
+            return Ok(FileBytes::Owned(Vec::new()));
+        }
+        // SAFETY: the map is read-only and private to this process; the type's documentation states the one
+        // assumption that no API can check, that the file is not shortened while it is mapped.
+        let map = unsafe { memmap2::Mmap::map(&file)? };
+        Ok(FileBytes::Mapped(map))
+    }
+
+    /// Tells the kernel that `range` is about to be read from front to back.  Only a hint: failure is harmless.
+    pub fn will_read(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let FileBytes::Mapped(map) = self {
+            let end = range.end.min(map.len());
+            if range.start < end {
+                let _ = map.advise_range(memmap2::Advice::WillNeed, range.start, end - range.start);
+            }
+        }
+    }
+}
+
+impl Deref for FileBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            FileBytes::Mapped(map) => map,
+            FileBytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Vec<u8>> for FileBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        FileBytes::Owned(bytes)
+    }
+}

@@ -1,0 +1,148 @@
+//! A strict reader: one pass over prefix and padding, then typed views of every tensor.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::ModelBinError;
+use super::header::{Header, ModelHeader};
+use super::layout::{Part, Plan, SCALE_OFFSET, Section};
+use super::qkv;
+use super::tokenizer::Tokenizer;
+use crate::checkpoint::{Layout, ModelConfig, TensorId, WeightSource};
+use crate::mapped::FileBytes;
+
+/// An open model.bin.
+///
+/// **Invariant:** the file is exactly as long as its header's sizes say, and every byte of padding is zero.
+#[derive(Debug)]
+pub struct ModelBin {
+    path: PathBuf,
+    bytes: FileBytes,
+    header: Header,
+    config: ModelConfig,
+    plan: Plan,
+    /// Sections of each tensor: one, or one for each expert in order.
+    sections: HashMap<TensorId, Vec<usize>>,
+}
+
+impl ModelBin {
+    /// Maps and validates a file.
+    pub fn open(path: &Path) -> Result<ModelBin, ModelBinError> {
+        let bytes = FileBytes::map(path).map_err(|source| ModelBinError::Io { path: path.into(), source })?;
+        ModelBin::from_bytes(path, bytes)
+    }
+
+    /// Validates bytes; `path` is for messages.
+    pub fn from_bytes(path: &Path, bytes: FileBytes) -> Result<ModelBin, ModelBinError> {
+        let header = Header::parse(path, &bytes)?;
+        Tokenizer::parse(path, &bytes, header.tokenizer)?;
+        let vocab = header.tokenizer.vocab_rows();
+        let config = header.model.config(vocab);
+        let plan = plan_of(path, &bytes, &header, &config)?;
+        for padding in plan.sections().iter().filter(|s| s.part == Part::Padding) {
+            if let Some(at) = bytes[padding.range()].iter().position(|&b| b != 0) {
+                let offset = padding.offset + at as u64;
+                let found = bytes[offset as usize];
+                return Err(ModelBinError::PaddingNotZero { path: path.into(), offset, found });
+            }
+        }
+        let mut sections: HashMap<TensorId, Vec<usize>> = HashMap::new();
+        for (index, section) in plan.sections().iter().enumerate() {
+            if let Some(tensor) = section.part.tensor() {
+                sections.entry(tensor).or_default().push(index);
+            }
+        }
+        Ok(ModelBin { path: path.into(), bytes, header, config, plan, sections })
+    }
+
+    /// The numbers of the header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Every section of the file.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The whole file.
+    pub fn file(&self) -> &FileBytes {
+        &self.bytes
+    }
+
+    /// The bytes of one section.
+    pub fn data(&self, section: &Section) -> &[u8] {
+        &self.bytes[section.range()]
+    }
+
+    /// The tokenizer section.
+    pub fn tokenizer(&self) -> Tokenizer<'_> {
+        Tokenizer::trusted(&self.bytes, self.header.tokenizer)
+    }
+
+    /// The tensor with model.bin's transforms undone: its bytes in the original layout.
+    ///
+    /// QKV is de-interleaved and un-scaled (exact up to subnormals, see [`qkv`]), scales lose their offset, the rest
+    /// is a copy.  Allocates the tensor.
+    pub fn restore(&self, tensor: TensorId) -> Vec<u8> {
+        let mut bytes = self.segments(tensor).concat();
+        if tensor.role.is_qkv() {
+            let (stored, row_bytes) = (bytes.clone(), tensor.row_bytes(&self.config));
+            for head in qkv::head_rows(&self.config) {
+                let range = head.rows.start * row_bytes..head.rows.end * row_bytes;
+                if let Some(scale) = head.scale {
+                    qkv::restore_head(&stored[range.clone()], scale, self.config.head_dim, &mut bytes[range]);
+                }
+            }
+        } else if tensor.role.is_scales() {
+            bytes.iter_mut().for_each(|scale| *scale = scale.wrapping_sub(SCALE_OFFSET));
+        }
+        bytes
+    }
+}
+
+/// The plan that the header's sizes describe, if it ends where the file ends.
+fn plan_of(path: &Path, bytes: &[u8], header: &Header, config: &ModelConfig) -> Result<Plan, ModelBinError> {
+    let found_bytes = bytes.len() as u64;
+    let tokenizer = header.tokenizer.part_bytes();
+    let plan = Plan::within(config, config.vocab, tokenizer, found_bytes).map_err(|cut| {
+        let section = format!("{} of num_blocks = {}", cut.part, header.model.num_blocks);
+        ModelBinError::FileTruncated { path: path.into(), section, offset: cut.offset, found_bytes }
+    })?;
+    match plan.file_bytes() == found_bytes {
+        true => Ok(plan),
+        false => Err(ModelBinError::FileTooLong { path: path.into(), want_bytes: plan.file_bytes(), found_bytes }),
+    }
+}
+
+impl WeightSource for ModelBin {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::ModelBin
+    }
+
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn model_header(&self) -> ModelHeader {
+        self.header.model
+    }
+
+    fn vocab_rows(&self) -> usize {
+        self.config.vocab
+    }
+
+    fn segments(&self, tensor: TensorId) -> Vec<&[u8]> {
+        let sections = self.sections.get(&tensor).expect("an open model.bin holds every tensor of its header");
+        sections.iter().map(|&index| self.data(&self.plan.sections()[index])).collect()
+    }
+
+    fn will_read(&self, bytes: &[u8]) {
+        let start = bytes.as_ptr() as usize - self.bytes.as_ptr() as usize;
+        self.bytes.will_read(start..start + bytes.len());
+    }
+}

@@ -1,0 +1,188 @@
+//! The exporter: any SafeTensors checkpoint → model.bin, byte for byte what OpenAI's Metal converter writes.
+//!
+//! The plan says where every array goes, so arrays are written by offset, from the map, on all cores; nothing is
+//! held but one scratch buffer a thread.  Every byte is checked on its way ([`values`]): a NaN or a scale that would
+//! overflow ends the export, and with it the pending file.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::ExportError;
+use super::header::{Header, ModelHeader};
+use super::layout::{ACTIVE_EXPERTS, HEAD_DIM, Part, Plan, SCALE_OFFSET, Section};
+use super::qkv;
+use super::tokenizer::TokenizerSection;
+use crate::checkpoint::source::slice_of;
+use crate::checkpoint::{Layout, ModelConfig, Role, WeightSource, values};
+use crate::output::{PendingFile, free_bytes, write_all_at};
+use crate::telemetry::Progress;
+
+/// Bytes of a job: large enough for sequential I/O, small enough to share out and to stop between.
+const JOB_BYTES: usize = 8 << 20;
+
+/// What an export wrote.
+#[derive(Debug, Clone)]
+pub struct Exported {
+    /// Length of the file.
+    pub bytes: u64,
+    /// Its sections.
+    pub plan: Plan,
+}
+
+/// Writes the checkpoint `source` as a model.bin at `path`.
+///
+/// # Errors
+/// [`ExportError`]; the file at `path`, if there was one, is then untouched.
+pub fn export(
+    source: &dyn WeightSource,
+    tokenizer: &TokenizerSection,
+    path: &Path,
+    progress: &dyn Progress,
+) -> Result<Exported, ExportError> {
+    if source.layout() == Layout::ModelBin {
+        return Err(ExportError::AlreadyModelBin { path: source.path().into() });
+    }
+    if path.canonicalize().is_ok_and(|to| source.path().canonicalize().is_ok_and(|from| from == to)) {
+        return Err(ExportError::OverSource { path: path.into() });
+    }
+    let config = source.config();
+    check_representable(source, tokenizer)?;
+    let header = Header { model: ModelHeader::new(config), tokenizer: tokenizer.header() };
+    let plan = Plan::new(config, tokenizer.vocab_rows(), header.tokenizer.part_bytes());
+    if let Some(found_bytes) = free_bytes(path).filter(|&free| free < plan.file_bytes()) {
+        return Err(ExportError::NoSpace { path: path.into(), want_bytes: plan.file_bytes(), found_bytes });
+    }
+    for section in plan.sections() {
+        tracing::debug!(offset = section.offset, bytes = section.bytes, "{}", section.part);
+    }
+    let output = |error: io::Error| ExportError::Output { path: path.into(), source: error };
+    let pending = PendingFile::create(path).map_err(output)?;
+    progress.begin("export", plan.file_bytes());
+    // Padding is what is never written: a hole in the file reads as zeros.
+    pending.file().set_len(plan.file_bytes()).map_err(output)?;
+    write_all_at(pending.file(), &header.to_bytes(), 0).map_err(output)?;
+    write_all_at(pending.file(), &tokenizer.to_bytes(), super::layout::HEADER_BYTES).map_err(output)?;
+    let export = Export { source, config, file: pending.file(), path, progress };
+    let jobs: Vec<Job> = plan.sections().iter().flat_map(|section| export.jobs(section)).collect();
+    jobs.par_iter().try_for_each_init(Vec::new, |scratch, job| export.run(job, scratch))?;
+    pending.commit().map_err(output)?;
+    progress.finish();
+    Ok(Exported { bytes: plan.file_bytes(), plan })
+}
+
+/// What the format fixes must be what the checkpoint says; the upstream converter would write its own numbers.
+fn check_representable(source: &dyn WeightSource, tokenizer: &TokenizerSection) -> Result<(), ExportError> {
+    let config = source.config();
+    let fixed =
+        [("experts_per_token", ACTIVE_EXPERTS, config.experts_per_token), ("head_dim", HEAD_DIM, config.head_dim)];
+    if let Some(&(field, want, found)) = fixed.iter().find(|(_, want, found)| want != found) {
+        let (want, found) = (want.to_string(), found.to_string());
+        return Err(ExportError::Unsupported { path: source.path().into(), field, want, found });
+    }
+    if u32::try_from(config.rope.context_length()).is_err() {
+        let (want, found) = (format!("up to {}", u32::MAX), config.rope.context_length().to_string());
+        let field = "initial_context_length × rope_scaling_factor";
+        return Err(ExportError::Unsupported { path: source.path().into(), field, want, found });
+    }
+    if config.vocab < tokenizer.vocab_rows() {
+        let (want, found) = (tokenizer.vocab_rows(), config.vocab);
+        return Err(ExportError::VocabTooSmall { path: source.path().into(), name: "embedding.weight", want, found });
+    }
+    Ok(())
+}
+
+/// One piece of a section: `source` bytes go to `offset`.
+struct Job<'a> {
+    section: Section,
+    source: &'a [u8],
+    offset: u64,
+    /// Index of the first element in its tensor, for messages.
+    first: u64,
+    action: Action,
+}
+
+/// What happens to the bytes on the way.
+enum Action {
+    Copy,
+    /// A Q or K head: interleave and scale.
+    StoreHead(f32),
+    /// E8M0 scales: add the format's offset.
+    OffsetScales,
+}
+
+struct Export<'a> {
+    source: &'a dyn WeightSource,
+    config: &'a ModelConfig,
+    file: &'a File,
+    path: &'a Path,
+    progress: &'a dyn Progress,
+}
+
+impl<'a> Export<'a> {
+    fn jobs(&self, section: &Section) -> Vec<Job<'a>> {
+        let Some(tensor) = section.part.tensor() else { return Vec::new() };
+        let segments = self.source.segments(tensor);
+        let element_bytes = tensor.role.dtype().bytes();
+        let start = match section.part {
+            Part::Expert(_, expert) => expert * tensor.row_bytes(self.config),
+            _ => 0,
+        };
+        let job = |at: usize, len: usize, action: Action| Job {
+            section: *section,
+            source: slice_of(&segments, start + at, len),
+            offset: section.offset + at as u64,
+            first: ((start + at) / element_bytes) as u64,
+            action,
+        };
+        let pieces = |from: usize, to: usize| (from..to).step_by(JOB_BYTES).map(move |at| (at, JOB_BYTES.min(to - at)));
+        let bytes = section.bytes as usize;
+        match tensor.role {
+            Role::QkvWeight | Role::QkvBias => {
+                let row_bytes = tensor.row_bytes(self.config);
+                let mut jobs = Vec::new();
+                for head in qkv::head_rows(self.config) {
+                    let (from, to) = (head.rows.start * row_bytes, head.rows.end * row_bytes);
+                    match head.scale {
+                        Some(scale) => jobs.push(job(from, to - from, Action::StoreHead(scale))),
+                        None => jobs.extend(pieces(from, to).map(|(at, len)| job(at, len, Action::Copy))),
+                    }
+                }
+                jobs
+            }
+            Role::Mlp1Scales | Role::Mlp2Scales => {
+                pieces(0, bytes).map(|(at, len)| job(at, len, Action::OffsetScales)).collect()
+            }
+            _ => pieces(0, bytes).map(|(at, len)| job(at, len, Action::Copy)).collect(),
+        }
+    }
+
+    fn run(&self, job: &Job, scratch: &mut Vec<u8>) -> Result<(), ExportError> {
+        if self.progress.cancelled() {
+            return Err(ExportError::Interrupted { path: self.path.into() });
+        }
+        let tensor = job.section.part.tensor().expect("only tensors become jobs");
+        self.source.will_read(job.source);
+        values::check(self.source.path(), tensor, job.source, job.first)?;
+        let stored = match job.action {
+            Action::Copy => job.source,
+            Action::StoreHead(scale) => {
+                scratch.resize(job.source.len(), 0);
+                qkv::store_head(job.source, scale, self.config.head_dim, scratch);
+                scratch
+            }
+            Action::OffsetScales => {
+                scratch.clear();
+                // No overflow: the check above refused scales beyond the limit.
+                scratch.extend(job.source.iter().map(|scale| scale + SCALE_OFFSET));
+                scratch
+            }
+        };
+        write_all_at(self.file, stored, job.offset)
+            .map_err(|source| ExportError::Output { path: self.path.into(), source })?;
+        self.progress.advance(stored.len() as u64);
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! Two checkpoints, tensor by tensor: equal bits modulo the documented transforms, or the first difference and its
+//! likely cause.
+//!
+//! Where one side is a model.bin, the other side's tensors are put into its form by the oracle
+//! ([`crate::verify::oracle::model_bin`]) and compared there, because only that direction is exact for every value.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::super::compare::bits::{Difference, difference};
+use super::super::fault::diagnose;
+use super::super::oracle;
+use super::super::outcome::{Check, Level};
+use super::super::sample::Sample;
+use super::Found;
+use crate::checkpoint::{Layout, ModelConfig, TensorId, WeightSource};
+use crate::telemetry::Progress;
+
+/// Bytes of a piece of a tensor that is compared as it lies.
+const PIECE_BYTES: usize = 8 << 20;
+
+/// A part of a tensor that is compared at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// The tensor.
+    pub tensor: TensorId,
+    /// The expert, where the tensor has them.
+    pub expert: Option<usize>,
+    /// Its bytes within the tensor.
+    pub range: Range<usize>,
+}
+
+impl Unit {
+    /// The units of every tensor of a model whose embedding is compared for `vocab_rows` rows.
+    pub fn all(config: &ModelConfig, vocab_rows: usize) -> Vec<Unit> {
+        TensorId::all(config).into_iter().flat_map(|tensor| Unit::of(config, tensor, vocab_rows)).collect()
+    }
+
+    /// One unit an expert, the whole QKV, pieces of the rest.
+    pub fn of(config: &ModelConfig, tensor: TensorId, vocab_rows: usize) -> Vec<Unit> {
+        use crate::checkpoint::Role::{Embedding, Unembedding};
+        let row_bytes = tensor.row_bytes(config);
+        let bytes = match tensor.role {
+            Embedding | Unembedding => vocab_rows * row_bytes,
+            _ => tensor.bytes(config),
+        };
+        let (step, experts) = match tensor.role {
+            role if role.is_of_an_expert() => (row_bytes, true),
+            role if role.is_qkv() => (bytes, false),
+            _ => (PIECE_BYTES, false),
+        };
+        (0..bytes)
+            .step_by(step)
+            .enumerate()
+            .map(|(index, start)| Unit {
+                tensor,
+                expert: experts.then_some(index),
+                range: start..(start + step).min(bytes),
+            })
+            .collect()
+    }
+
+    /// The unit's bytes as `source` stores them.
+    pub fn stored<'a>(&self, source: &'a dyn WeightSource) -> Cow<'a, [u8]> {
+        gather(&source.segments(self.tensor), self.range.clone())
+    }
+}
+
+/// What one unit's comparison found.
+struct Verdict {
+    difference: Option<Difference>,
+    looks_like: Option<String>,
+}
+
+/// Compares every tensor (or a sample) of two checkpoints of the same model.
+pub fn against(found: &dyn WeightSource, want: &dyn WeightSource, sample: &Sample, progress: &dyn Progress) -> Found {
+    let config = want.config();
+    let vocab_rows = found.vocab_rows().min(want.vocab_rows());
+    let units = Unit::all(config, vocab_rows);
+    let sizes: Vec<u64> = units.iter().map(|unit| unit.range.len() as u64).collect();
+    let selected = sample.select(&sizes);
+    let taken: u64 = sizes.iter().zip(&selected).filter(|(_, take)| **take).map(|(size, _)| size).sum();
+    progress.begin("tensors", taken);
+    let verdicts: Vec<Option<Verdict>> = units
+        .par_iter()
+        .zip(&selected)
+        .map(|(unit, take)| (*take && !progress.cancelled()).then(|| compare(unit, found, want, progress)))
+        .collect();
+    progress.finish();
+    let mut notes = Vec::new();
+    if found.vocab_rows() != want.vocab_rows() {
+        let (few, many) = (vocab_rows, found.vocab_rows().max(want.vocab_rows()));
+        notes
+            .push(format!("embedding and unembedding: rows {few}..{many} are on one side only (model.bin drops them)"));
+    }
+    if *sample != Sample::All {
+        let total: u64 = sizes.iter().sum();
+        notes.push(format!("sampled {taken} of {total} bytes ({:.1} %)", 100.0 * taken as f64 / total as f64));
+    }
+    let judged: Vec<(&Unit, Verdict)> =
+        units.iter().zip(verdicts).filter_map(|(unit, verdict)| Some((unit, verdict?))).collect();
+    let checks = judged.chunk_by(|a, b| a.0.tensor == b.0.tensor).map(tensor_check).collect();
+    Found { checks, notes }
+}
+
+fn compare(unit: &Unit, found: &dyn WeightSource, want: &dyn WeightSource, progress: &dyn Progress) -> Verdict {
+    let (found_bytes, want_bytes) = (unit.stored(found), unit.stored(want));
+    // Against a model.bin the canonical side is the truth, whichever was named first.
+    let (want_stored, truth) = match (found.layout(), want.layout()) {
+        (Layout::ModelBin, Layout::ModelBin) => (want_bytes.clone(), None),
+        (Layout::ModelBin, _) => (in_form(want.config(), unit, &want_bytes), Some((Layout::ModelBin, want_bytes))),
+        (_, Layout::ModelBin) => {
+            let stored = in_form(want.config(), unit, &found_bytes);
+            let difference = difference(&want_bytes, &stored, unit.tensor.role.dtype().bytes());
+            progress.advance(unit.range.len() as u64);
+            return Verdict { difference, looks_like: None };
+        }
+        (layout, _) => (want_bytes.clone(), Some((layout, want_bytes))),
+    };
+    let difference = difference(&want_stored, &found_bytes, unit.tensor.role.dtype().bytes());
+    let looks_like = match (&difference, truth) {
+        (Some(_), Some((layout, canonical))) => {
+            diagnose(want, layout, unit, &canonical, &found_bytes).map(|cause| located(unit, &cause))
+        }
+        _ => None,
+    };
+    progress.advance(unit.range.len() as u64);
+    Verdict { difference, looks_like }
+}
+
+fn in_form<'a>(config: &ModelConfig, unit: &Unit, canonical: &Cow<'a, [u8]>) -> Cow<'a, [u8]> {
+    match unit.tensor.role {
+        role if role.is_qkv() || role.is_scales() => oracle::model_bin::stored(config, unit.tensor, canonical).into(),
+        _ => canonical.clone(),
+    }
+}
+
+/// The pieces of a segmented tensor in `range`: borrowed where one segment holds them.
+fn gather<'a>(segments: &[&'a [u8]], range: Range<usize>) -> Cow<'a, [u8]> {
+    let mut pieces: Vec<&'a [u8]> = Vec::new();
+    let mut start = 0;
+    for segment in segments {
+        let (from, to) = (range.start.max(start), range.end.min(start + segment.len()));
+        if from < to {
+            pieces.push(&segment[from - start..to - start]);
+        }
+        start += segment.len();
+    }
+    match pieces.as_slice() {
+        [one] => Cow::Borrowed(one),
+        many => Cow::Owned(many.concat()),
+    }
+}
+
+fn located(unit: &Unit, cause: &str) -> String {
+    match unit.tensor.layer {
+        Some(layer) => format!("{cause} (block {layer})"),
+        None => cause.to_string(),
+    }
+}
+
+fn tensor_check(units: &[(&Unit, Verdict)]) -> Check {
+    let tensor = units[0].0.tensor;
+    let name = format!("tensors/{tensor}");
+    let wrong: Vec<&(&Unit, Verdict)> = units.iter().filter(|(_, verdict)| verdict.difference.is_some()).collect();
+    let Some((unit, verdict)) = wrong.first() else {
+        let bytes: usize = units.iter().map(|(unit, _)| unit.range.len()).sum();
+        return Check::pass(name, Level::Tensors, format!("{bytes} bytes equal"));
+    };
+    let first = describe_first(unit, verdict.difference.as_ref().expect("filtered for a difference"));
+    let detail = match (unit.expert, wrong.len()) {
+        (Some(_), count) => format!("{first}; {count} of {} experts differ", units.len()),
+        (None, _) => first,
+    };
+    Check::fail(name, Level::Tensors, detail).with_looks_like(verdict.looks_like.clone())
+}
+
+/// The first difference of a unit in words: expert, element, both values.
+pub fn describe_first(unit: &Unit, difference: &Difference) -> String {
+    let dtype = unit.tensor.role.dtype();
+    match unit.expert {
+        Some(expert) => format!("expert {expert}, {}", difference.describe(dtype, 0)),
+        None => difference.describe(dtype, unit.range.start / dtype.bytes()),
+    }
+}

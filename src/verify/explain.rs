@@ -1,0 +1,124 @@
+//! `gptoss-verify explain NAME`: what a check promises, what red means, and how to run it again.
+
+use super::cases::GROUPS;
+use super::fault::{codec, file, seed, stored};
+use super::golden::matches;
+use super::reject;
+
+/// Checks of a user's checkpoint: pattern, and what they are about.
+const CHECKPOINT_CHECKS: &[(&str, &str)] = &[
+    (
+        "structure/open*",
+        "The checkpoint opens: its headers are well-formed, its files whole, every tensor the config calls for is there once \
+         with its dtype and shape, and nothing else is. Red: the message names file, field or tensor, what was expected and \
+         what was found; the error's own name can be explained too.",
+    ),
+    (
+        "structure/tokenizer",
+        "The tokenizer section of a model.bin is o200k_harmony, byte for byte as OpenAI's converter writes it. Red: the first \
+         slot or token id that differs is named; the file was made for another vocabulary, or by a converter that fills the \
+         special-token slots differently.",
+    ),
+    (
+        "structure/config",
+        "Both checkpoints describe the same model. Against a model.bin, its header must be what the other side's config \
+         gives, to the last bit of each float. Red: the fields that differ are listed.",
+    ),
+    (
+        "digests/*",
+        "The SHA-256 of a section or tensor is the recorded one. Red: the bytes changed since the manifest was made (or the \
+         other checkpoint holds something else): `gptoss-verify diff` against a good copy shows where. Skipped: there was \
+         nothing to compare with.",
+    ),
+    (
+        "tensors/*",
+        "A tensor of a checkpoint: alone, it holds no NaN and no scale out of range; with --against, it equals the other \
+         checkpoint's tensor bit for bit, modulo model.bin's documented transforms (Q and K rows interleaved and scaled, \
+         scales + 14), which an independent oracle applies. Red: the first differing element is shown with both values, and \
+         the fault of the catalogue that gives exactly this difference, if one does.",
+    ),
+];
+
+/// The text for a name; `None` where nothing is called so.
+pub fn text(name: &str) -> Option<String> {
+    if name == "all" {
+        return Some(list());
+    }
+    let name = name.trim_end_matches('/');
+    let mut text = group(name)
+        .or_else(|| fault(name.strip_prefix("sabotage/").unwrap_or(name)))
+        .or_else(|| reject(name.strip_prefix("bytes/reject/").unwrap_or(name)))
+        .or_else(|| checkpoint_check(name))
+        .or_else(|| error(name))?;
+    text.push('\n');
+    Some(text)
+}
+
+fn group(name: &str) -> Option<String> {
+    let is_fault = name.starts_with("sabotage/") && name != "sabotage/catalogue";
+    let is_reject = name.starts_with("bytes/reject/");
+    let group = GROUPS
+        .iter()
+        .find(|g| !is_fault && !is_reject && (name == g.name || name.starts_with(&format!("{}/", g.name))))?;
+    let again = group.level.name();
+    Some(format!("{}\n\n{}\n\nagain: gptoss-verify run {again}", group.name, group.about))
+}
+
+fn fault(name: &str) -> Option<String> {
+    let stored = stored::FAULTS.iter().find(|f| f.name == name).map(|f| {
+        let (role, layer) = f.strikes;
+        let tensor = crate::checkpoint::TensorId { role, layer };
+        (f.looks_like.to_string(), format!("tensors/{tensor}"))
+    });
+    let found = stored
+        .or_else(|| file::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by.join(", "))))
+        .or_else(|| {
+            codec::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by.join(", ")))
+        })
+        .or_else(|| {
+            seed::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), "bytes/fixture/*".into()))
+        });
+    let (about, caught_by) = found?;
+    Some(format!(
+        "fault {name}\n\n{about}\n\nIt is planted in an artifact and must turn exactly these checks red: {caught_by}\n\n\
+         again: gptoss-verify run sabotage"
+    ))
+}
+
+fn reject(name: &str) -> Option<String> {
+    let reject = reject::all().into_iter().find(|reject| reject.name == name)?;
+    Some(format!(
+        "malformed input {name}\n\nIt must be refused with `{}` and a message that mentions {:?}.\n\nagain: gptoss-verify run bytes",
+        reject.error, reject.mentions
+    ))
+}
+
+fn checkpoint_check(name: &str) -> Option<String> {
+    let (pattern, about) = CHECKPOINT_CHECKS.iter().find(|(pattern, _)| matches(pattern, name))?;
+    Some(format!("{pattern}\n\n{about}\n\nagain: gptoss-verify check CHECKPOINT [--against CHECKPOINT]"))
+}
+
+/// A typed error: the malformed inputs of the collection that give it show what it is about.
+fn error(name: &str) -> Option<String> {
+    let examples: Vec<String> =
+        reject::all().into_iter().filter(|reject| reject.error == name).map(|reject| reject.name).collect();
+    (!examples.is_empty()).then(|| {
+        format!(
+            "error {name}\n\nThese malformed inputs of fixtures/rejects/ give it: {}\n\n\
+             again: gptoss-verify check CHECKPOINT --level structure",
+            examples.join(", ")
+        )
+    })
+}
+
+fn list() -> String {
+    let mut text = String::from("checks of `gptoss-verify run`:\n");
+    GROUPS.iter().for_each(|group| text.push_str(&format!("  {}\n", group.name)));
+    text.push_str("checks of `gptoss-verify check`:\n");
+    CHECKPOINT_CHECKS.iter().for_each(|(pattern, _)| text.push_str(&format!("  {pattern}\n")));
+    text.push_str("faults:\n");
+    let names = stored::FAULTS.iter().map(|f| f.name).chain(file::FAULTS.iter().map(|f| f.name));
+    let names = names.chain(codec::FAULTS.iter().map(|f| f.name)).chain(seed::FAULTS.iter().map(|f| f.name));
+    names.for_each(|name| text.push_str(&format!("  {name}\n")));
+    text
+}

@@ -1,0 +1,250 @@
+//! Manifests: the SHA-256 of every section and tensor of a checkpoint, taken on all cores.
+//!
+//! Parts cover every byte of every file, padding and headers too, so that no change can hide between them.  A section
+//! of several parts is identified by the SHA-256 of its parts' digests: hashing nothing twice keeps this at the speed
+//! of the cores or the disk.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::compare::digest::hex;
+use crate::checkpoint::{Checkpoint, Layout, Shard};
+use crate::mapped::FileBytes;
+use crate::model_bin::ModelBin;
+use crate::model_bin::layout::{Part, Section};
+use crate::open::AnyCheckpoint;
+use crate::telemetry::Progress;
+
+/// Version of the manifest's shape.
+const SCHEMA: u32 = 1;
+/// Bytes hashed between two looks at progress and read-ahead.
+const CHUNK_BYTES: usize = 8 << 20;
+
+/// The digests of a checkpoint's files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this shape: 1.
+    pub schema: u32,
+    /// How the checkpoint stores tensors.
+    pub layout: Layout,
+    /// The files.
+    pub files: Vec<FileDigests>,
+}
+
+/// One file of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileDigests {
+    /// Name within the checkpoint.
+    pub file: String,
+    /// Length.
+    pub bytes: u64,
+    /// Sections in order; together they are the whole file.
+    pub sections: Vec<SectionDigest>,
+}
+
+/// One section of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SectionDigest {
+    /// `header`, a tensor, `block.N.shared`, `block.N.experts`, …
+    pub name: String,
+    /// Absolute offset.
+    pub offset: u64,
+    /// Length.
+    pub bytes: u64,
+    /// SHA-256 of the bytes where there is one part, else of the parts' digests joined.
+    pub sha256: String,
+    /// Tensors (and padding) of the section; empty where the section is one piece.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartDigest>,
+}
+
+/// One tensor, or one run of padding, within a section.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartDigest {
+    /// The tensor's name.
+    pub name: String,
+    /// Absolute offset.
+    pub offset: u64,
+    /// Length.
+    pub bytes: u64,
+    /// SHA-256 of the bytes.
+    pub sha256: String,
+}
+
+/// Why a manifest could not be read.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum ManifestError {
+    #[error("{path}: {source}", path = path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{path}: not a manifest: {source}", path = path.display())]
+    Json { path: PathBuf, source: serde_json::Error },
+    #[error("{path}: schema {found}: expected {SCHEMA}", path = path.display())]
+    Schema { path: PathBuf, found: u32 },
+    #[error("{path}: lists no section: nothing could be checked against it", path = path.display())]
+    Empty { path: PathBuf },
+}
+
+/// A named run of bytes that gets one digest.
+struct Piece<'a> {
+    section: String,
+    name: String,
+    offset: u64,
+    bytes: &'a [u8],
+}
+
+impl Manifest {
+    /// Reads a manifest file.
+    pub fn read(path: &Path) -> Result<Manifest, ManifestError> {
+        let text = std::fs::read(path).map_err(|source| ManifestError::Io { path: path.into(), source })?;
+        let manifest: Manifest =
+            serde_json::from_slice(&text).map_err(|source| ManifestError::Json { path: path.into(), source })?;
+        if manifest.schema != SCHEMA {
+            return Err(ManifestError::Schema { path: path.into(), found: manifest.schema });
+        }
+        if manifest.files.iter().all(|file| file.sections.is_empty()) {
+            return Err(ManifestError::Empty { path: path.into() });
+        }
+        Ok(manifest)
+    }
+
+    /// Hashes a checkpoint.
+    pub fn of(checkpoint: &AnyCheckpoint, progress: &dyn Progress) -> Manifest {
+        let layout = checkpoint.source().layout();
+        let files = match checkpoint {
+            AnyCheckpoint::ModelBin(model) => vec![model_bin_file(model, progress)],
+            AnyCheckpoint::SafeTensors(checkpoint) => safetensors_files(checkpoint, progress),
+        };
+        Manifest { schema: SCHEMA, layout, files }
+    }
+
+    /// The manifest file's text.
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("a manifest has a JSON form");
+        text.push('\n');
+        text
+    }
+}
+
+fn model_bin_file(model: &ModelBin, progress: &dyn Progress) -> FileDigests {
+    let name = model_file_name(model);
+    let pieces = model.plan().sections().iter().scan(String::from("prefix"), |section, stored| {
+        // Padding belongs to the section before it.
+        if stored.part != Part::Padding {
+            *section = section_of(stored);
+        }
+        let (name, offset) = (stored.part.to_string(), stored.offset);
+        Some(Piece { section: section.clone(), name, offset, bytes: model.data(stored) })
+    });
+    file_digests(name, model.file(), pieces.collect(), progress)
+}
+
+fn model_file_name(model: &ModelBin) -> String {
+    use crate::checkpoint::WeightSource;
+    model.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn section_of(section: &Section) -> String {
+    match section.part {
+        Part::Header => "header".into(),
+        Part::SpecialTokens | Part::Regex | Part::TextTokens => "tokenizer".into(),
+        Part::Expert(tensor, _) => format!("block.{}.experts", tensor.layer.expect("experts are in blocks")),
+        Part::Dense(tensor) => match tensor.layer {
+            Some(layer) => format!("block.{layer}.shared"),
+            None => tensor.to_string(),
+        },
+        Part::Padding => unreachable!("padding is given its predecessor's section"),
+    }
+}
+
+fn safetensors_files(checkpoint: &Checkpoint, progress: &dyn Progress) -> Vec<FileDigests> {
+    let mut files: Vec<FileDigests> =
+        checkpoint.shards().iter().map(|shard| safetensors_file(shard, progress)).collect();
+    files.extend(text_files(checkpoint).into_iter().map(|(name, bytes)| {
+        let piece = Piece { section: "text".into(), name: "text".into(), offset: 0, bytes: &bytes };
+        file_digests(name, &bytes, vec![piece], progress)
+    }));
+    files
+}
+
+/// `config.json` and the shard index, where the checkpoint is a directory that has them.
+fn text_files(checkpoint: &Checkpoint) -> Vec<(String, FileBytes)> {
+    let directory = checkpoint.shards().first().and_then(|shard| shard.path().parent());
+    let Some(directory) = directory else { return Vec::new() };
+    ["config.json", "model.safetensors.index.json"]
+        .into_iter()
+        .filter_map(|name| Some((name.to_string(), FileBytes::map(&directory.join(name)).ok()?)))
+        .collect()
+}
+
+fn safetensors_file(shard: &Shard, progress: &dyn Progress) -> FileDigests {
+    let name = shard.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let header = Piece {
+        section: "header".into(),
+        name: "header".into(),
+        offset: 0,
+        bytes: &shard.file()[..shard.data_start() as usize],
+    };
+    let tensors = shard.tensors().iter().map(|tensor| Piece {
+        section: tensor.name.clone(),
+        name: tensor.name.clone(),
+        offset: tensor.range.start,
+        bytes: shard.data(tensor),
+    });
+    file_digests(name, shard.file(), [header].into_iter().chain(tensors).collect(), progress)
+}
+
+fn file_digests(file: String, whole: &FileBytes, pieces: Vec<Piece>, progress: &dyn Progress) -> FileDigests {
+    let covered: usize = pieces.iter().map(|piece| piece.bytes.len()).sum();
+    assert_eq!(covered, whole.len(), "the pieces of {file} cover it");
+    progress.begin("digests", whole.len() as u64);
+    let digests: Vec<[u8; 32]> =
+        pieces.par_iter().with_max_len(1).map(|piece| digest(whole, piece, progress)).collect();
+    progress.finish();
+    let mut sections: Vec<SectionDigest> = Vec::new();
+    let pieces: Vec<(Piece, [u8; 32])> = pieces.into_iter().zip(digests).collect();
+    for group in pieces.chunk_by(|a, b| a.0.section == b.0.section) {
+        sections.push(section_digest(group));
+    }
+    FileDigests { file, bytes: whole.len() as u64, sections }
+}
+
+fn section_digest(pieces: &[(Piece, [u8; 32])]) -> SectionDigest {
+    let (name, offset) = (pieces[0].0.section.clone(), pieces[0].0.offset);
+    let bytes = pieces.iter().map(|(piece, _)| piece.bytes.len() as u64).sum();
+    if let [(_, digest)] = pieces {
+        return SectionDigest { name, offset, bytes, sha256: hex(digest), parts: Vec::new() };
+    }
+    let joined: Vec<u8> = pieces.iter().flat_map(|(_, digest)| *digest).collect();
+    let part = |(piece, digest): &(Piece, [u8; 32])| PartDigest {
+        name: piece.name.clone(),
+        offset: piece.offset,
+        bytes: piece.bytes.len() as u64,
+        sha256: hex(digest),
+    };
+    let parts = pieces.iter().map(part).collect();
+    SectionDigest { name, offset, bytes, sha256: hex(&Sha256::digest(&joined)), parts }
+}
+
+fn digest(whole: &FileBytes, piece: &Piece, progress: &dyn Progress) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    let start = piece.offset as usize;
+    for (index, chunk) in piece.bytes.chunks(CHUNK_BYTES).enumerate() {
+        if progress.cancelled() {
+            break;
+        }
+        // Ask for the next chunk while this one is hashed.
+        let next = start + (index + 1) * CHUNK_BYTES;
+        whole.will_read(next..next + CHUNK_BYTES);
+        hasher.update(chunk);
+        progress.advance(chunk.len() as u64);
+    }
+    hasher.finalize().into()
+}

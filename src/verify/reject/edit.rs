@@ -1,0 +1,202 @@
+//! One step of damage to the files of a checkpoint.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::checkpoint::Shard;
+use crate::checkpoint::shard::LENGTH_BYTES;
+use crate::model_bin::ModelBin;
+
+/// A step of damage.  `file` is a name in the checkpoint's directory.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Edit {
+    /// Keeps only the first `to` bytes, or drops the last `by`.
+    Truncate {
+        /// The file.
+        file: String,
+        /// Bytes kept.
+        to: Option<usize>,
+        /// Bytes dropped.
+        by: Option<usize>,
+    },
+    /// Adds bytes at the end.
+    Append {
+        /// The file.
+        file: String,
+        /// The bytes.
+        hex: String,
+    },
+    /// Overwrites bytes at an absolute offset.
+    Bytes {
+        /// The file.
+        file: String,
+        /// Where.
+        offset: usize,
+        /// The bytes.
+        hex: String,
+    },
+    /// Replaces every `find` in a SafeTensors header; length and padding follow.
+    HeaderReplace {
+        /// The file.
+        file: String,
+        /// What must be there.
+        find: String,
+        /// What takes its place.
+        replace: String,
+    },
+    /// Replaces the whole header of a SafeTensors file; the length follows.
+    HeaderText {
+        /// The file.
+        file: String,
+        /// The new header.
+        text: String,
+    },
+    /// Replaces every `find` in a text file.
+    Replace {
+        /// The file.
+        file: String,
+        /// What must be there.
+        find: String,
+        /// What takes its place.
+        replace: String,
+    },
+    /// Writes a file.
+    Write {
+        /// The file.
+        file: String,
+        /// Its text.
+        text: String,
+    },
+    /// Removes a file.
+    Remove {
+        /// The file.
+        file: String,
+    },
+    /// Copies a file.
+    Copy {
+        /// The file.
+        file: String,
+        /// The copy.
+        to: String,
+    },
+    /// Makes a directory.
+    Directory {
+        /// Its name.
+        file: String,
+    },
+    /// Overwrites the data of a SafeTensors tensor from byte `at` of it.
+    Tensor {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// Byte within its data.
+        at: usize,
+        /// The bytes.
+        hex: String,
+    },
+    /// Overwrites `model.bin` from byte `at` of the section of that name; the first one, for padding.
+    Section {
+        /// As `inspect --tensors` prints it.
+        section: String,
+        /// Byte within the section.
+        at: usize,
+        /// The bytes.
+        hex: String,
+    },
+}
+
+impl Edit {
+    /// Applies the step in `directory`, or says why it cannot: a recipe that does nothing proves nothing.
+    pub(super) fn apply(&self, directory: &Path) -> Result<(), String> {
+        let path = |file: &str| directory.join(file);
+        let read = |file: &str| std::fs::read(path(file)).map_err(|e| format!("{file}: {e}"));
+        let write = |file: &str, bytes: &[u8]| std::fs::write(path(file), bytes).map_err(|e| format!("{file}: {e}"));
+        match self {
+            Edit::Truncate { file, to, by } => {
+                let mut bytes = read(file)?;
+                let keep = to.or(by.map(|by| bytes.len().saturating_sub(by))).ok_or("give `to` or `by`")?;
+                if keep >= bytes.len() {
+                    return Err(format!("{file} has only {} bytes", bytes.len()));
+                }
+                bytes.truncate(keep);
+                write(file, &bytes)
+            }
+            Edit::Append { file, hex } => write(file, &[read(file)?, parse_hex(hex)?].concat()),
+            Edit::Bytes { file, offset, hex } => write(file, &overwritten(read(file)?, *offset, hex)?),
+            Edit::HeaderReplace { file, find, replace } => {
+                let bytes = read(file)?;
+                let header = replaced(header_of(&bytes)?, find, replace)?;
+                write(file, &with_header(&bytes, &header)?)
+            }
+            Edit::HeaderText { file, text } => {
+                let bytes = read(file)?;
+                write(file, &with_header(&bytes, text)?)
+            }
+            Edit::Replace { file, find, replace } => {
+                let text = String::from_utf8(read(file)?).map_err(|e| e.to_string())?;
+                write(file, replaced(&text, find, replace)?.as_bytes())
+            }
+            Edit::Write { file, text } => write(file, text.as_bytes()),
+            Edit::Remove { file } => std::fs::remove_file(path(file)).map_err(|e| format!("{file}: {e}")),
+            Edit::Copy { file, to } => write(to, &read(file)?),
+            Edit::Directory { file } => std::fs::create_dir(path(file)).map_err(|e| format!("{file}: {e}")),
+            Edit::Tensor { file, tensor, at, hex } => {
+                let bytes = read(file)?;
+                let shard = Shard::from_bytes(Path::new(file), bytes.clone().into()).map_err(|e| e.to_string())?;
+                let entry = shard.tensors().iter().find(|t| t.name == *tensor).ok_or(format!("no tensor {tensor}"))?;
+                write(file, &overwritten(bytes, entry.range.start as usize + at, hex)?)
+            }
+            Edit::Section { section, at, hex } => {
+                let bytes = read("model.bin")?;
+                let model =
+                    ModelBin::from_bytes(Path::new("model.bin"), bytes.clone().into()).map_err(|e| e.to_string())?;
+                let found = model.plan().sections().iter().find(|s| s.part.to_string() == *section);
+                let start = found.ok_or(format!("no section {section}"))?.offset as usize;
+                write("model.bin", &overwritten(bytes, start + at, hex)?)
+            }
+        }
+    }
+}
+
+fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
+    let digits: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+    (0..digits.len()).step_by(2).map(|at| byte(at).ok_or(format!("`{text}` is not hex"))).collect()
+}
+
+fn overwritten(mut bytes: Vec<u8>, offset: usize, hex: &str) -> Result<Vec<u8>, String> {
+    let new = parse_hex(hex)?;
+    let length = bytes.len();
+    let target = bytes.get_mut(offset..offset + new.len()).ok_or(format!("{length} bytes end before {offset}"))?;
+    if target == new {
+        return Err("the bytes are already so".into());
+    }
+    target.copy_from_slice(&new);
+    Ok(bytes)
+}
+
+fn replaced(text: &str, find: &str, replace: &str) -> Result<String, String> {
+    if !text.contains(find) {
+        return Err(format!("`{find}` is not in it"));
+    }
+    Ok(text.replace(find, replace))
+}
+
+fn header_end(bytes: &[u8]) -> Result<usize, String> {
+    let length = bytes.first_chunk::<LENGTH_BYTES>().ok_or("no SafeTensors file")?;
+    Ok(LENGTH_BYTES + u64::from_le_bytes(*length) as usize)
+}
+
+fn header_of(bytes: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(&bytes[LENGTH_BYTES..header_end(bytes)?]).map_err(|e| e.to_string())
+}
+
+fn with_header(bytes: &[u8], header: &str) -> Result<Vec<u8>, String> {
+    let mut header = header.trim_end().to_string();
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    let length = (header.len() as u64).to_le_bytes();
+    Ok([&length, header.as_bytes(), &bytes[header_end(bytes)?..]].concat())
+}

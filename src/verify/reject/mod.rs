@@ -1,0 +1,201 @@
+//! Malformed inputs: recipes of damage, each with the typed error that the readers must give.
+//!
+//! A recipe starts from an honest artifact of the `small-vocab` fixture, edits it, and says how it is met (opened, its
+//! values read, or exported) and which error that must be.  The files in `fixtures/rejects/` hold the recipes by topic.
+
+mod edit;
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rayon::prelude::*;
+use serde::Deserialize;
+
+pub use edit::Edit;
+
+use super::cases::fixtures::{exported_bytes, small_tokenizer};
+use super::check;
+use super::fixture::{self, Recipe, in_memory};
+use super::outcome::{Check, Level};
+use super::sample::Sample;
+use crate::checkpoint::Layout;
+use crate::model_bin::export;
+use crate::open::AnyCheckpoint;
+use crate::telemetry::Silent;
+
+/// Files of recipes: topic and text.
+pub const FILES: [(&str, &str); 5] = [
+    ("header", include_str!("../../../fixtures/rejects/header.json")),
+    ("shards", include_str!("../../../fixtures/rejects/shards.json")),
+    ("config", include_str!("../../../fixtures/rejects/config.json")),
+    ("values", include_str!("../../../fixtures/rejects/values.json")),
+    ("model-bin", include_str!("../../../fixtures/rejects/model-bin.json")),
+];
+
+/// The fixture that is damaged.
+const RECIPE: &str = "small-vocab";
+
+/// The honest artifact that a recipe starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Base {
+    /// Original layout, one file.
+    Original,
+    /// Original layout, three shards and an index.
+    OriginalShards,
+    /// HF layout, one file.
+    Hf,
+    /// HF layout, three shards and an index.
+    HfShards,
+    /// A directory that holds only `model.bin`.
+    ModelBin,
+}
+
+/// How the damaged input is met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    /// It is opened.
+    #[default]
+    Open,
+    /// It opens; its values are read.
+    Values,
+    /// It opens; it is exported to model.bin.
+    Export,
+}
+
+/// One recipe of damage.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reject {
+    /// Name, unique over all files.
+    pub name: String,
+    /// Where it starts.
+    pub base: Base,
+    /// What is done to it, in order.
+    pub edits: Vec<Edit>,
+    /// How it is met.
+    #[serde(default)]
+    pub when: When,
+    /// The typed error's name.
+    pub error: String,
+    /// Texts that the message must hold: the file, the tensor or field, what was found.
+    pub mentions: Vec<String>,
+}
+
+/// Every recipe, in the order of the files.
+///
+/// # Panics
+/// If a compiled-in file is no list of recipes, or a name is used twice.
+pub fn all() -> Vec<Reject> {
+    let mut rejects: Vec<Reject> = Vec::new();
+    for (file, text) in FILES {
+        let read: Vec<Reject> =
+            serde_json::from_str(text).unwrap_or_else(|e| panic!("fixtures/rejects/{file}.json: {e}"));
+        for reject in read {
+            assert!(rejects.iter().all(|r| r.name != reject.name), "fixtures/rejects: `{}` twice", reject.name);
+            rejects.push(reject);
+        }
+    }
+    rejects
+}
+
+/// Meets every recipe.
+pub fn run() -> Vec<Check> {
+    all().par_iter().map(check).collect()
+}
+
+impl Reject {
+    /// Builds the damaged input in `directory`; the path to open.
+    pub fn build(&self, directory: &Path) -> Result<PathBuf, String> {
+        for (name, bytes) in base_files(self.base) {
+            std::fs::write(directory.join(name), bytes).map_err(|e| e.to_string())?;
+        }
+        for edit in &self.edits {
+            edit.apply(directory).map_err(|why| format!("{edit:?} does not apply: {why}"))?;
+        }
+        Ok(match self.base {
+            Base::ModelBin => directory.join("model.bin"),
+            _ => directory.into(),
+        })
+    }
+}
+
+fn check(reject: &Reject) -> Check {
+    let name = format!("bytes/reject/{}", reject.name);
+    let met = tempfile::tempdir().map_err(|e| e.to_string()).and_then(|directory| {
+        let path = reject.build(directory.path())?;
+        meet(reject, &path).ok_or_else(|| format!("accepted; expected {}", reject.error))
+    });
+    match met {
+        Err(why) => Check::fail(name, Level::Bytes, why),
+        Ok((error, _)) if error != reject.error => {
+            Check::fail(name, Level::Bytes, format!("expected {}, found {error}", reject.error))
+        }
+        Ok((error, message)) => match reject.mentions.iter().find(|text| !message.contains(text.as_str())) {
+            Some(text) => Check::fail(name, Level::Bytes, format!("{error}: `{message}` does not mention `{text}`")),
+            None => Check::pass(name, Level::Bytes, error),
+        },
+    }
+}
+
+/// The error's name and message, if there is one.
+fn meet(reject: &Reject, path: &Path) -> Option<(String, String)> {
+    let checkpoint = match AnyCheckpoint::open(path) {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => return Some((error.name().into(), error.to_string())),
+    };
+    match reject.when {
+        When::Open => None,
+        When::Values => check::value_checks(checkpoint.source(), &Sample::All, &Silent)
+            .checks
+            .into_iter()
+            .find_map(|check| Some((check.error?, check.detail))),
+        When::Export => {
+            let to = path.join("exported.bin");
+            let vocab = Recipe::built_in(RECIPE).vocab as usize;
+            let error = export(checkpoint.source(), &small_tokenizer(vocab), &to, &Silent).err()?;
+            assert!(!to.exists(), "a refused export left a file under its final name");
+            Some((error.name().into(), error.to_string()))
+        }
+    }
+}
+
+type Files = Vec<(String, Vec<u8>)>;
+
+/// The files of an honest artifact, made once.
+fn base_files(base: Base) -> &'static Files {
+    static BASES: OnceLock<Vec<(Base, Files)>> = OnceLock::new();
+    let bases = BASES.get_or_init(|| {
+        [Base::Original, Base::OriginalShards, Base::Hf, Base::HfShards, Base::ModelBin]
+            .map(|base| (base, honest_files(base)))
+            .into()
+    });
+    &bases.iter().find(|(known, _)| *known == base).expect("every base is made").1
+}
+
+fn honest_files(base: Base) -> Files {
+    let recipe = Recipe::built_in(RECIPE);
+    let (layout, shards) = match base {
+        Base::Original => (Layout::Original, 1),
+        Base::OriginalShards => (Layout::Original, 3),
+        Base::Hf => (Layout::Hf, 1),
+        Base::HfShards => (Layout::Hf, 3),
+        Base::ModelBin => {
+            let source = in_memory(&recipe, Layout::Original, 1).expect("the recipe is valid");
+            let section = small_tokenizer(recipe.vocab as usize);
+            let bytes = exported_bytes(&source, &section).expect("the recipe can be exported");
+            return vec![("model.bin".into(), bytes)];
+        }
+    };
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let path = directory.path().join("checkpoint");
+    fixture::write(&recipe, layout, shards, &path, &Silent).expect("the fixture can be written");
+    let mut files = Files::new();
+    for entry in std::fs::read_dir(&path).expect("the fixture was written") {
+        let entry = entry.expect("the fixture can be listed");
+        let bytes = std::fs::read(entry.path()).expect("the fixture can be read");
+        files.push((entry.file_name().to_string_lossy().into_owned(), bytes));
+    }
+    files
+}
