@@ -1,0 +1,7 @@
+//! The command lines as scripts and people meet them: exit codes, reports, atomic outputs, bounded refusals.
+
+mod atomic;
+mod codes;
+mod program;
+mod refusals;
+mod reports;

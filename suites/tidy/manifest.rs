@@ -1,0 +1,97 @@
+//! Cargo.toml: nothing is depended on, and no profile set, without saying why; every suite is a target.
+
+use crate::tree::{self, Violation, demand_none};
+
+fn dependencies(path: &str, text: &str) -> Vec<Violation> {
+    let mut section = "";
+    let mut found = Vec::new();
+    for (line, at) in text.lines().zip(1..) {
+        let is_header = line.starts_with('[');
+        if is_header {
+            section = line;
+        }
+        // `[dependencies]` lists them line by line; `[dependencies.a]` is one.
+        let is_list = section.contains("dependencies]");
+        let is_one = section.contains("dependencies.");
+        let names_one = if is_header { is_one } else { is_list && line.starts_with(|c: char| c.is_alphanumeric()) };
+        if names_one && !line.contains(" # ") {
+            found.push(Violation::new(path, at, "a dependency without a comment that says why"));
+        }
+    }
+    found
+}
+
+fn profiles(path: &str, text: &str) -> Vec<Violation> {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_bare = |&at: &usize| {
+        let above = at.checked_sub(1).map_or("", |above| lines[above]);
+        let body = lines[at + 1..].iter().take_while(|line| !line.is_empty() && !line.starts_with('['));
+        !above.starts_with('#') && !lines[at].contains('#') && !body.into_iter().any(|line| line.contains('#'))
+    };
+    let bare = (0..lines.len()).filter(|&at| lines[at].starts_with("[profile.")).filter(is_bare);
+    bare.map(|at| Violation::new(path, at + 1, "a profile without a comment that says why")).collect()
+}
+
+/// Names of the `[[test]]` targets, with the folder under `suites/` that each takes its files from.
+pub(crate) fn test_targets(manifest: &str) -> Vec<(String, String)> {
+    let value = |body: &str, key: &str| {
+        let line = body.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = \""));
+        line.and_then(|rest| rest.split('"').next()).unwrap_or_default().to_string()
+    };
+    let bodies = manifest.split("[[test]]\n").skip(1);
+    bodies.map(|body| (value(body, "name"), value(body, "path"))).collect()
+}
+
+/// Suites that are no target are never run: `autotests` is off.
+fn unlisted(mains: &[String], manifest: &str) -> Vec<Violation> {
+    let targets = test_targets(manifest);
+    let is_listed = |main: &str| targets.iter().any(|(_, path)| path == main);
+    let lost = mains.iter().filter(|main| !is_listed(main));
+    lost.map(|main| Violation::new(main, 0, "no [[test]] of Cargo.toml runs this suite")).collect()
+}
+
+#[test]
+fn a_dependency_without_a_reason_is_told() {
+    let bad = [
+        (2, "[dependencies]\na = \"1\"\n"),
+        (3, "[dev-dependencies]\na = \"1\" # why\nb = { version = \"1\" }\n"),
+        (1, "[dependencies.a]\nversion = \"1\"\n"),
+        (2, "[target.'cfg(unix)'.dependencies]\na = \"1\"\n"),
+    ];
+    let good = [
+        "[package]\na = \"1\"\n[dependencies]\nb = \"1\"  # why\n[lints.rust]\nc = \"d\"\n",
+        "[dependencies.a] # why\nb = 1\n",
+    ];
+    tree::tells_apart("Cargo.toml", &bad, &good, dependencies);
+}
+
+#[test]
+fn a_profile_without_a_reason_is_told() {
+    let bad =
+        [(2, "[lib]\n[profile.a]\nb = 1\n[profile.c] # why\n"), (3, "# why\n\n[profile.a]\nb = 1\n\n# next\n[lib]\n")];
+    let good = ["# why\n[profile.a]\nb = 1\n", "[profile.a]\nb = 1 # why\n", "[profile.a]\n# why\nb = 1\n"];
+    tree::tells_apart("Cargo.toml", &bad, &good, profiles);
+}
+
+#[test]
+fn a_suite_that_is_no_target_is_told() {
+    let manifest =
+        "[[test]]\nname = \"a\"\npath = \"suites/a/main.rs\"\n\n[[test]]\nname = \"b\"\npath = \"suites/b/main.rs\"\n";
+    assert_eq!(test_targets(manifest)[1], ("b".to_string(), "suites/b/main.rs".to_string()));
+    assert_eq!(unlisted(&["suites/a/main.rs".into()], manifest), []);
+    assert_eq!(unlisted(&["suites/c/main.rs".into()], manifest).len(), 1);
+}
+
+#[test]
+fn every_dependency_and_profile_says_why() {
+    let manifest = tree::files("Cargo.toml", "");
+    tree::apply(&manifest, dependencies);
+    tree::apply(&manifest, profiles);
+}
+
+#[test]
+fn every_suite_is_run() {
+    let mains: Vec<String> = tree::files("suites/", "/main.rs").into_iter().map(|file| file.path).collect();
+    assert!(!mains.is_empty(), "no suite was looked at");
+    demand_none(unlisted(&mains, &tree::text_of("Cargo.toml")));
+}
