@@ -14,6 +14,7 @@
 //! * **Invariant:** experts stay packed: nothing decodes a whole expert.
 
 pub mod checkpoint;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod cli;
 pub mod exit;
 pub mod mapped;

@@ -1,7 +1,8 @@
 //! Outputs that appear whole or not at all: written beside, synced, renamed.
 //!
-//! A pending file lives in the directory of its final name as `.NAME.XXXXXX.partial`.  Dropping it removes it; a
-//! process that is killed leaves it behind, never the final name.
+//! On Linux a pending file has no name at all until it is complete, so that even a killed process leaves nothing.
+//! Elsewhere, and on file systems without such files, it is `.NAME.XXXXXX.partial` beside the final name: dropping it
+//! removes it, a killed process leaves it, and never the final name.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -12,8 +13,17 @@ use tempfile::{Builder, NamedTempFile};
 /// A file that gets its name when it is complete.
 #[derive(Debug)]
 pub struct PendingFile {
-    temporary: NamedTempFile,
+    contents: Contents,
     path: PathBuf,
+}
+
+#[derive(Debug)]
+enum Contents {
+    /// A file without a name (`O_TMPFILE`).
+    #[cfg(target_os = "linux")]
+    Unnamed(File),
+    /// A file under a temporary name.
+    Named(NamedTempFile),
 }
 
 impl PendingFile {
@@ -22,30 +32,70 @@ impl PendingFile {
         if path.is_dir() {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "expected a file name, found a directory"));
         }
-        let directory = directory_of(path);
-        let mut builder = Builder::new();
-        let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
-        builder.prefix(&prefix).suffix(".partial");
-        #[cfg(unix)]
-        {
-            // As any new file: the process's umask decides, not a temporary file's 0600.
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(fs::Permissions::from_mode(0o666));
+        #[cfg(target_os = "linux")]
+        if let Some(file) = unnamed_file(directory_of(path)) {
+            return Ok(PendingFile { contents: Contents::Unnamed(file), path: path.into() });
         }
-        Ok(PendingFile { temporary: builder.tempfile_in(directory)?, path: path.into() })
+        Ok(PendingFile { contents: Contents::Named(named_file(path)?), path: path.into() })
     }
 
     /// The open file.
     pub fn file(&self) -> &File {
-        self.temporary.as_file()
+        match &self.contents {
+            #[cfg(target_os = "linux")]
+            Contents::Unnamed(file) => file,
+            Contents::Named(temporary) => temporary.as_file(),
+        }
     }
 
     /// Syncs the contents and gives the file its name, replacing what had it.
     pub fn commit(self) -> io::Result<()> {
-        self.temporary.as_file().sync_all()?;
-        self.temporary.persist(&self.path).map_err(|e| e.error)?;
+        self.file().sync_all()?;
+        match self.contents {
+            #[cfg(target_os = "linux")]
+            Contents::Unnamed(file) => name_file(&file, &self.path)?,
+            Contents::Named(temporary) => drop(temporary.persist(&self.path).map_err(|e| e.error)?),
+        }
         sync_directory(directory_of(&self.path))
     }
+}
+
+/// A new file without a name; `None` where the file system has no such files.
+#[cfg(target_os = "linux")]
+fn unnamed_file(directory: &Path) -> Option<File> {
+    use rustix::fs::{Mode, OFlags, open};
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    open(directory, flags, Mode::from_bits_retain(0o666)).ok().map(File::from)
+}
+
+/// Gives an unnamed file its name.  A link cannot replace a file and a rename can, so it goes through a temporary name.
+#[cfg(target_os = "linux")]
+fn name_file(file: &File, path: &Path) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    use rustix::fs::{AtFlags, CWD, linkat};
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    // Only a name that is free: the temporary file is removed before the link takes its place.
+    let free = named_file(path)?.into_temp_path();
+    let beside = free.to_path_buf();
+    free.close()?;
+    linkat(CWD, &unnamed, CWD, &beside, AtFlags::SYMLINK_FOLLOW)?;
+    fs::rename(&beside, path).inspect_err(|_| {
+        let _ = fs::remove_file(&beside);
+    })
+}
+
+fn named_file(path: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = Builder::new();
+    let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
+    builder.prefix(&prefix).suffix(".partial");
+    #[cfg(unix)]
+    {
+        // As any new file: the process's umask decides, not a temporary file's 0600.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(directory_of(path))
 }
 
 /// Writes a small file whole.

@@ -1,6 +1,8 @@
 //! Exit codes: 0 ok, 1 failed, 2 usage, 3 input, 4 nothing checked; and a next command after every failure.
 
-use crate::program::{Bench, Ran, gptoss, verify};
+use std::process::Command;
+
+use crate::program::{Bench, Ran, gptoss, run, verify};
 
 #[track_caller]
 fn fails(ran: &Ran, code: i32, says: &str) {
@@ -127,6 +129,24 @@ fn completions_and_man_pages_come_from_the_definitions() {
     let man = verify(&["man"]);
     assert!(man.code == 0 && man.stdout.contains(".TH gptoss-verify") && man.stdout.contains("against"));
     assert!(gptoss(&["man"]).stdout.contains("from"));
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bytes() {
+    let bench = Bench::new("odd-experts");
+    let files = |threads: &str| {
+        let (out, to) = (bench.path(&format!("fixture-{threads}")), bench.path(&format!("{threads}.bin")));
+        let with_threads = |program: &str, args: &[&str]| {
+            let ran = run(Command::new(program).args(args).env("RAYON_NUM_THREADS", threads));
+            assert_eq!(ran.code, 0, "{}", ran.stderr);
+        };
+        with_threads(env!("CARGO_BIN_EXE_gptoss-verify"), &["fixture", "odd-experts", "--out", &out]);
+        with_threads(env!("CARGO_BIN_EXE_gptoss"), &["export", "--from", &out, "--to", &to]);
+        let read = |path: &str| std::fs::read(path).expect("read");
+        (read(&format!("{out}/model.safetensors")), read(&to))
+    };
+    let one = files("1");
+    assert!(one == files("2") && one == files("7"), "the bytes depend on the number of threads");
 }
 
 #[test]

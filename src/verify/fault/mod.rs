@@ -10,7 +10,7 @@
 //! | module     | damages                                           | judged by                              |
 //! |------------|---------------------------------------------------|----------------------------------------|
 //! | [`stored`] | how one tensor is written                         | comparison with the source             |
-//! | [`file`]   | bytes of a model.bin or a SafeTensors file        | the readers, header and tokenizer      |
+//! | [`mod@file`] | bytes of a model.bin or a SafeTensors file        | the readers, header and tokenizer      |
 //! | [`codec`]  | a decoder, encoder or rounding                    | goldens by other people's code         |
 //! | [`seed`]   | the fixture generator                             | digests by the numpy witness           |
 
