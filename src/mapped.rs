@@ -25,6 +25,10 @@ impl FileBytes {
         if metadata.is_dir() {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "expected a file, found a directory"));
         }
+        if !metadata.is_file() {
+            // A pipe or a device has no length and may never end.
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected a regular file"));
+        }
         if metadata.len() == 0 {
             return Ok(FileBytes::Owned(Vec::new()));
         }

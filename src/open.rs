@@ -1,10 +1,9 @@
 //! One way in for every format: look at the content, open what it is.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, CheckpointError, WeightSource};
+use crate::mapped::FileBytes;
 use crate::model_bin::{ModelBin, ModelBinError};
 
 /// An open checkpoint of any format.
@@ -53,8 +52,8 @@ impl AnyCheckpoint {
             return Ok(AnyCheckpoint::SafeTensors(Checkpoint::open(path)?));
         }
         let io = |source| OpenError::Checkpoint(CheckpointError::Io { path: path.into(), source });
-        let mut start = Vec::new();
-        File::open(path).and_then(|file| file.take(16).read_to_end(&mut start)).map_err(io)?;
+        let bytes = FileBytes::map(path).map_err(io)?;
+        let start = &bytes[..bytes.len().min(16)];
         // A damaged magic must still reach the reader that can say so: the name is the second witness.
         if start.starts_with(b"GPT-OSS") || path.extension().is_some_and(|e| e == "bin") {
             return Ok(AnyCheckpoint::ModelBin(ModelBin::open(path)?));
@@ -63,7 +62,7 @@ impl AnyCheckpoint {
         if looks_like_safetensors || path.extension().is_some_and(|e| e == "safetensors") {
             return Ok(AnyCheckpoint::SafeTensors(Checkpoint::open(path)?));
         }
-        let found = match start.as_slice() {
+        let found = match start {
             [] => "an empty file".to_string(),
             _ if start.starts_with(b"GGUF") => "a GGUF file, which this version does not read".to_string(),
             _ => format!("a file that begins with `{}`", start.escape_ascii()),

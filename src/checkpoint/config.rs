@@ -17,6 +17,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::CheckpointError;
+use crate::mapped::FileBytes;
 
 /// RMSNorm epsilon of every gpt-oss model; the original config does not carry it.
 pub const RMS_NORM_EPSILON: f32 = 1e-5;
@@ -127,7 +128,7 @@ impl ModelConfig {
 
     /// Reads and validates `config.json`.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
-        let text = std::fs::read(path).map_err(|source| CheckpointError::Io { path: path.into(), source })?;
+        let text = FileBytes::map(path).map_err(|source| CheckpointError::Io { path: path.into(), source })?;
         Self::parse(&text, path)
     }
 
@@ -166,6 +167,15 @@ impl ModelConfig {
             if !width.is_multiple_of(MXFP4_BLOCK_VALUES) {
                 return Err(fields.rule(key, format!("a multiple of {MXFP4_BLOCK_VALUES} (MXFP4 blocks)"), width));
             }
+        }
+        let context = self.rope.context_length() as u64;
+        if !(1..=limits::CONTEXT_MAX).contains(&context) {
+            let key = if hf { "rope_scaling.factor" } else { "rope_scaling_factor" };
+            let want = format!("a factor that extends the context to 1 to {} tokens", limits::CONTEXT_MAX);
+            return Err(fields.rule(key, want, format!("{context} tokens")));
+        }
+        if self.rope.theta <= 1.0 {
+            return Err(fields.rule("rope_theta", "a base above 1".into(), self.rope.theta));
         }
         let (low, high) = self.rope.correction_range(self.head_dim);
         if !(low.is_finite() && high.is_finite() && low < high) {
@@ -216,7 +226,8 @@ fn hf(f: &Fields) -> Result<ModelConfig, CheckpointError> {
     let (rope_key, rope_map) = f.object_of(&["rope_scaling", "rope_parameters"])?;
     let rope = Fields { path: f.path, map: rope_map };
     rope.expect_text("rope_type", "yarn").map_err(|e| e.within(rope_key))?;
-    rope.expect_bool("truncate", false).map_err(|e| e.within(rope_key))?;
+    // Spelled out: where it is absent, transformers rounds the correction range, which no gpt-oss model does.
+    rope.get("truncate").and_then(|_| rope.expect_bool("truncate", false)).map_err(|e| e.within(rope_key))?;
     let theta = match rope.optional_number("rope_theta").map_err(|e| e.within(rope_key))? {
         Some(_) => rope.positive("rope_theta").map_err(|e| e.within(rope_key))?,
         None => f.positive("rope_theta")?,

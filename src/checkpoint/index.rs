@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::json::Object;
 use super::{CheckpointError, Shard};
+use crate::mapped::FileBytes;
 
 /// The files of a checkpoint directory.
 pub(super) struct Files {
@@ -23,11 +25,11 @@ pub(super) struct Index {
 #[derive(serde::Deserialize)]
 struct IndexFile {
     #[serde(default)]
-    metadata: IndexMetadata,
+    metadata: Option<Object<IndexMetadata>>,
     weight_map: BTreeMap<String, String>,
 }
 
-#[derive(Default, serde::Deserialize)]
+#[derive(serde::Deserialize)]
 struct IndexMetadata {
     total_size: Option<u64>,
 }
@@ -84,11 +86,14 @@ fn discover_file(path: &Path) -> Result<Files, CheckpointError> {
 
 impl Index {
     fn read(path: &Path) -> Result<Index, CheckpointError> {
-        let text = std::fs::read(path).map_err(|source| CheckpointError::Io { path: path.into(), source })?;
-        let file: IndexFile =
+        let text = FileBytes::map(path).map_err(|source| CheckpointError::Io { path: path.into(), source })?;
+        let Object(file): Object<IndexFile> =
             serde_json::from_slice(&text).map_err(|source| CheckpointError::IndexJson { path: path.into(), source })?;
-        let Index { path, weight_map, total_size } =
-            Index { path: path.into(), weight_map: file.weight_map, total_size: file.metadata.total_size };
+        let Index { path, weight_map, total_size } = Index {
+            path: path.into(),
+            weight_map: file.weight_map,
+            total_size: file.metadata.and_then(|metadata| metadata.0.total_size),
+        };
         // A name with a separator would let an index reach outside its own directory.
         let outside = |file: &String| file.is_empty() || Path::new(file).file_name().is_none_or(|n| n != file.as_str());
         if let Some((name, file)) = weight_map.iter().find(|(_, file)| outside(file)) {

@@ -15,6 +15,7 @@ pub mod config;
 pub mod dtype;
 mod error;
 mod index;
+mod json;
 pub mod names;
 pub mod shard;
 pub mod source;

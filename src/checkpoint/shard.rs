@@ -17,6 +17,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::CheckpointError;
 use super::dtype::Dtype;
+use super::json::Object;
 use crate::mapped::FileBytes;
 
 /// Longest accepted header; the format's own crate has the same limit.
@@ -202,7 +203,7 @@ impl<'de> Deserialize<'de> for HeaderTensors {
                         }
                         map.next_value::<std::collections::BTreeMap<String, String>>()?;
                     } else {
-                        entries.push((name, map.next_value()?));
+                        entries.push((name, map.next_value::<Object<HeaderEntry>>()?.0));
                     }
                 }
                 Ok(HeaderTensors(entries))

@@ -248,6 +248,8 @@ impl Fields<'_> {
             format!("a divisor of num_heads = {num_heads}")
         })?;
         let interpolation_scale = self.positive("interpolation_scale", 80)?;
+        let rope_theta = self.positive("rope_theta", 76)?;
+        self.check("rope_theta", 76, rope_theta > 1.0, || "above 1".into())?;
         let yarn_offset = f32::from_bits(self.u32_at(84));
         self.check("yarn_offset", 84, yarn_offset.is_finite(), || "a finite number".into())?;
         let rmsnorm_epsilon = f32::from_bits(self.u32_at(96));
@@ -264,7 +266,7 @@ impl Fields<'_> {
             num_heads,
             num_kv_heads,
             attention_window: self.count("attention_window", 72, limits::CONTEXT_MAX)?,
-            rope_theta: self.positive("rope_theta", 76)?,
+            rope_theta,
             interpolation_scale,
             yarn_offset,
             yarn_scale: self.positive("yarn_scale", 88)?,

@@ -82,11 +82,6 @@ fn check_representable(source: &dyn WeightSource, tokenizer: &TokenizerSection) 
         let (want, found) = (want.to_string(), found.to_string());
         return Err(ExportError::Unsupported { path: source.path().into(), field, want, found });
     }
-    if u32::try_from(config.rope.context_length()).is_err() {
-        let (want, found) = (format!("up to {}", u32::MAX), config.rope.context_length().to_string());
-        let field = "initial_context_length × rope_scaling_factor";
-        return Err(ExportError::Unsupported { path: source.path().into(), field, want, found });
-    }
     if config.vocab < tokenizer.vocab_rows() {
         let (want, found) = (tokenizer.vocab_rows(), config.vocab);
         return Err(ExportError::VocabTooSmall { path: source.path().into(), name: "embedding.weight", want, found });

@@ -103,7 +103,7 @@ struct Piece<'a> {
 impl Manifest {
     /// Reads a manifest file.
     pub fn read(path: &Path) -> Result<Manifest, ManifestError> {
-        let text = std::fs::read(path).map_err(|source| ManifestError::Io { path: path.into(), source })?;
+        let text = FileBytes::map(path).map_err(|source| ManifestError::Io { path: path.into(), source })?;
         let manifest: Manifest =
             serde_json::from_slice(&text).map_err(|source| ManifestError::Json { path: path.into(), source })?;
         if manifest.schema != SCHEMA {

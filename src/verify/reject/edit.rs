@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::checkpoint::Shard;
 use crate::checkpoint::shard::LENGTH_BYTES;
@@ -97,6 +98,15 @@ pub enum Edit {
         /// The bytes.
         hex: String,
     },
+    /// Keeps only the first rows of a SafeTensors tensor; the file stays sound, its header says the same.
+    Rows {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// Rows kept.
+        keep: u64,
+    },
     /// Overwrites `model.bin` from byte `at` of the section of that name; the first one, for padding.
     Section {
         /// As `inspect --tensors` prints it.
@@ -149,6 +159,7 @@ impl Edit {
                 let entry = shard.tensors().iter().find(|t| t.name == *tensor).ok_or(format!("no tensor {tensor}"))?;
                 write(file, &overwritten(bytes, entry.range.start as usize + at, hex)?)
             }
+            Edit::Rows { file, tensor, keep } => write(file, &with_rows(&read(file)?, tensor, *keep)?),
             Edit::Section { section, at, hex } => {
                 let bytes = read("model.bin")?;
                 let model =
@@ -199,4 +210,29 @@ fn with_header(bytes: &[u8], header: &str) -> Result<Vec<u8>, String> {
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
     let length = (header.len() as u64).to_le_bytes();
     Ok([&length, header.as_bytes(), &bytes[header_end(bytes)?..]].concat())
+}
+
+/// The file with only the first `keep` rows of `tensor`; what lies behind them moves up.
+fn with_rows(bytes: &[u8], tensor: &str, keep: u64) -> Result<Vec<u8>, String> {
+    let shard = Shard::from_bytes(Path::new("a file"), bytes.to_vec().into()).map_err(|e| e.to_string())?;
+    let entry = shard.tensors().iter().find(|t| t.name == tensor).ok_or(format!("no tensor {tensor}"))?;
+    let rows =
+        *entry.shape.first().filter(|&&rows| keep < rows).ok_or(format!("{tensor} has no more than {keep} rows"))?;
+    let (length, end) = (entry.range.end - entry.range.start, entry.range.end);
+    let cut = length / rows * (rows - keep);
+    let header: serde_json::Map<String, Value> = shard
+        .tensors()
+        .iter()
+        .map(|t| {
+            let moved = |offset: u64| offset - shard.data_start() - if offset >= end { cut } else { 0 };
+            let mut shape = t.shape.clone();
+            if t.name == tensor {
+                shape[0] = keep;
+            }
+            let offsets = [moved(t.range.start), moved(t.range.end)];
+            (t.name.clone(), json!({"dtype": t.dtype.name(), "shape": shape, "data_offsets": offsets}))
+        })
+        .collect();
+    let data = [&bytes[..(end - cut) as usize], &bytes[end as usize..]].concat();
+    with_header(&data, &Value::Object(header).to_string())
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use gptoss::checkpoint::config::limits;
 use gptoss::checkpoint::{Layout, ModelConfig, TensorId};
 use gptoss::model_bin::ModelBin;
 use gptoss::model_bin::header::ModelHeader;
@@ -97,6 +98,30 @@ proptest! {
         text in json::twisted(&Manifest::of(&honest_model_bin(), &Silent).to_json()),
     ) {
         meet_as_manifest(&text, &honest_model_bin());
+    }
+}
+
+/// The limits promise that no product of dimensions overflows; this build checks arithmetic.
+#[test]
+fn a_config_at_every_limit_is_read() {
+    let (heads, context) = (limits::HEADS_MAX, limits::CONTEXT_MAX);
+    let largest = Recipe {
+        layers: limits::LAYERS_MAX,
+        experts: limits::EXPERTS_MAX,
+        hidden: limits::WIDTH_MAX,
+        intermediate: limits::WIDTH_MAX,
+        vocab: limits::VOCAB_MAX,
+        experts_per_token: limits::EXPERTS_MAX,
+        sliding_window: context,
+        initial_context_length: context,
+        rope_scaling_factor: 1.0, // the extended context has the same limit
+        heads,
+        kv_heads: heads,
+        head_dim: heads,
+        ..tiny::recipe()
+    };
+    for layout in [Layout::Original, Layout::Hf] {
+        assert_eq!(meet_as_config(largest.config_text(layout).as_bytes()), Some(largest.config()));
     }
 }
 
