@@ -6,9 +6,7 @@ use rayon::prelude::*;
 
 use super::check::{self, Unit};
 use super::compare::bits::{Difference, difference};
-use super::fault::diagnose;
-use super::oracle;
-use crate::checkpoint::{Layout, WeightSource};
+use crate::checkpoint::WeightSource;
 use crate::model_bin::ModelBin;
 use crate::open::AnyCheckpoint;
 use crate::quant::{bf16, mxfp4};
@@ -67,24 +65,11 @@ fn prefix_difference(a: &ModelBin, b: &ModelBin) -> Option<FirstDifference> {
 fn tensor_difference(a: &dyn WeightSource, b: &dyn WeightSource) -> Option<FirstDifference> {
     let vocab_rows = a.vocab_rows().min(b.vocab_rows());
     let units = Unit::all(a.config(), vocab_rows);
-    let mixed = a.layout().stores_canonical_bytes() != b.layout().stores_canonical_bytes();
-    let in_common_form = |unit: &Unit, source: &dyn WeightSource| {
-        let bytes = unit.stored(source);
-        let role = unit.tensor.role;
-        match mixed && source.layout() != Layout::ModelBin && (role.is_qkv() || role.is_scales()) {
-            true => oracle::model_bin::stored(a.config(), unit.tensor, &bytes).into(),
-            false => bytes.into_owned().into(),
-        }
-    };
-    let differs = |unit: &&Unit| {
-        let bytes: [std::borrow::Cow<[u8]>; 2] = [in_common_form(unit, a), in_common_form(unit, b)];
-        bytes[0] != bytes[1]
-    };
+    let differs = |unit: &&Unit| unit.comparable(a, b) != unit.comparable(b, a);
     let unit = units.par_iter().find_first(differs)?;
-    let (want, found) = (in_common_form(unit, a), in_common_form(unit, b));
+    let (want, found) = (unit.comparable(a, b), unit.comparable(b, a));
     let difference = difference(&want, &found, unit.tensor.role.dtype().bytes())?;
-    let looks_like =
-        (a.layout() != Layout::ModelBin).then(|| diagnose(a, b.layout(), unit, &unit.stored(a), &found)).flatten();
+    let looks_like = unit.likely_cause(a, b, &found);
     let dump = match &difference {
         Difference::Elements { first, .. } => {
             let at = first * unit.tensor.role.dtype().bytes();

@@ -66,6 +66,29 @@ impl Unit {
     pub fn stored<'a>(&self, source: &'a dyn WeightSource) -> Cow<'a, [u8]> {
         gather(&source.segments(self.tensor), self.range.clone())
     }
+
+    /// The unit's bytes of `source` in the form in which it can be compared with `other` exactly: model.bin's, by the
+    /// oracle, if `other` alone is one; else as they are stored.
+    pub fn comparable<'a>(&self, source: &'a dyn WeightSource, other: &dyn WeightSource) -> Cow<'a, [u8]> {
+        let bytes = self.stored(source);
+        let role = self.tensor.role;
+        let into_model_bin = source.layout() != Layout::ModelBin && other.layout() == Layout::ModelBin;
+        match into_model_bin && (role.is_qkv() || role.is_scales()) {
+            true => oracle::model_bin::stored(source.config(), self.tensor, &bytes).into(),
+            false => bytes,
+        }
+    }
+
+    /// The known fault that explains `found_bytes`; a model.bin in the place of the truth says too little to tell.
+    pub fn likely_cause(
+        &self,
+        want: &dyn WeightSource,
+        found: &dyn WeightSource,
+        found_bytes: &[u8],
+    ) -> Option<String> {
+        let canonical = want.layout().stores_canonical_bytes().then(|| self.stored(want))?;
+        diagnose(want, found.layout(), self, &canonical, found_bytes)
+    }
 }
 
 /// What one unit's comparison found.
@@ -106,35 +129,11 @@ pub fn against(found: &dyn WeightSource, want: &dyn WeightSource, sample: &Sampl
 }
 
 fn compare(unit: &Unit, found: &dyn WeightSource, want: &dyn WeightSource, progress: &dyn Progress) -> Verdict {
-    let (found_bytes, want_bytes) = (unit.stored(found), unit.stored(want));
-    // Against a model.bin the canonical side is the truth, whichever was named first.
-    let (want_stored, truth) = match (found.layout(), want.layout()) {
-        (Layout::ModelBin, Layout::ModelBin) => (want_bytes.clone(), None),
-        (Layout::ModelBin, _) => (in_form(want.config(), unit, &want_bytes), Some((Layout::ModelBin, want_bytes))),
-        (_, Layout::ModelBin) => {
-            let stored = in_form(want.config(), unit, &found_bytes);
-            let difference = difference(&want_bytes, &stored, unit.tensor.role.dtype().bytes());
-            progress.advance(unit.range.len() as u64);
-            return Verdict { difference, looks_like: None };
-        }
-        (layout, _) => (want_bytes.clone(), Some((layout, want_bytes))),
-    };
-    let difference = difference(&want_stored, &found_bytes, unit.tensor.role.dtype().bytes());
-    let looks_like = match (&difference, truth) {
-        (Some(_), Some((layout, canonical))) => {
-            diagnose(want, layout, unit, &canonical, &found_bytes).map(|cause| located(unit, &cause))
-        }
-        _ => None,
-    };
+    let (want_bytes, found_bytes) = (unit.comparable(want, found), unit.comparable(found, want));
+    let difference = difference(&want_bytes, &found_bytes, unit.tensor.role.dtype().bytes());
+    let looks_like = difference.as_ref().and_then(|_| unit.likely_cause(want, found, &found_bytes));
     progress.advance(unit.range.len() as u64);
-    Verdict { difference, looks_like }
-}
-
-fn in_form<'a>(config: &ModelConfig, unit: &Unit, canonical: &Cow<'a, [u8]>) -> Cow<'a, [u8]> {
-    match unit.tensor.role {
-        role if role.is_qkv() || role.is_scales() => oracle::model_bin::stored(config, unit.tensor, canonical).into(),
-        _ => canonical.clone(),
-    }
+    Verdict { difference, looks_like: looks_like.map(|cause| located(unit, &cause)) }
 }
 
 /// The pieces of a segmented tensor in `range`: borrowed where one segment holds them.

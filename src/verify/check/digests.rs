@@ -2,12 +2,10 @@
 
 use super::super::manifest::{FileDigests, Manifest, SectionDigest};
 use super::super::outcome::{Check, Level, Outcome};
-use crate::checkpoint::Layout;
 use crate::checkpoint::{TensorId, WeightSource};
 use crate::open::AnyCheckpoint;
 use crate::telemetry::Progress;
 use crate::verify::compare::digest::hex_sha256_of;
-use crate::verify::oracle;
 
 /// Takes the digests of `checkpoint` and compares them with what there is to compare them with.
 ///
@@ -99,23 +97,15 @@ fn section_difference(want: &SectionDigest, found: &SectionDigest) -> String {
 fn tensor_digests(found: &dyn WeightSource, want: &dyn WeightSource) -> Vec<Check> {
     use rayon::prelude::*;
     let vocab_rows = found.vocab_rows().min(want.vocab_rows());
-    let mixed = found.layout().stores_canonical_bytes() != want.layout().stores_canonical_bytes();
     TensorId::all(want.config())
         .into_par_iter()
         .map(|tensor| {
-            let digest = |source: &dyn WeightSource| {
-                let in_form = mixed && source.layout() != Layout::ModelBin;
+            let digest = |source: &dyn WeightSource, other: &dyn WeightSource| {
                 let units = super::Unit::of(want.config(), tensor, vocab_rows);
-                let pieces: Vec<_> = units.iter().map(|unit| unit.stored(source)).collect();
-                let formed =
-                    pieces.iter().map(|piece| match in_form && (tensor.role.is_qkv() || tensor.role.is_scales()) {
-                        true => oracle::model_bin::stored(want.config(), tensor, piece).into(),
-                        false => piece.clone(),
-                    });
-                let formed: Vec<std::borrow::Cow<[u8]>> = formed.collect();
-                hex_sha256_of(formed.iter().map(|piece| piece.as_ref()))
+                let pieces: Vec<_> = units.iter().map(|unit| unit.comparable(source, other)).collect();
+                hex_sha256_of(pieces.iter().map(|piece| piece.as_ref()))
             };
-            Check::equal(format!("digests/{tensor}"), Level::Digests, digest(want), digest(found))
+            Check::equal(format!("digests/{tensor}"), Level::Digests, digest(want, found), digest(found, want))
         })
         .collect()
 }
