@@ -27,13 +27,12 @@ def to_json_bytes(value):
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode("ascii")
 
 
-def write_golden(name, payload, *, producer, source, packages, upstream=None, arguments=""):
-    """Write `goldens/<name>.json` and `goldens/<name>.provenance.json`.
+def write_payload(name, suffix, data, *, producer, source, packages, upstream=None, arguments=""):
+    """Write `goldens/<name><suffix>` and `goldens/<name>.provenance.json`.
 
     `producer` is a file name in this folder, `packages` the PyPI packages whose versions matter, `arguments` the
     command-line arguments with placeholders in place of local paths.
     """
-    data = to_json_bytes(payload)
     script = f"scripts/witness/{producer}"
     sidecar = {
         "producer": script,
@@ -44,8 +43,13 @@ def write_golden(name, payload, *, producer, source, packages, upstream=None, ar
         "payload_sha256": sha256_hex(data),
         "reason": "first witness",
     }
-    path = GOLDENS / f"{name}.json"
+    path = GOLDENS / f"{name}{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-    path.with_name(f"{path.stem}.provenance.json").write_bytes(to_json_bytes(sidecar))
+    path.with_name(path.name.removesuffix(suffix) + ".provenance.json").write_bytes(to_json_bytes(sidecar))
     print(f"{path.relative_to(ROOT)}: {len(data)} bytes")
+
+
+def write_golden(name, payload, **origin):
+    """Write the golden `name` whose payload is JSON; `origin` as for `write_payload`."""
+    write_payload(name, ".json", to_json_bytes(payload), **origin)

@@ -331,8 +331,10 @@ fn run_goldens(action: &Goldens) -> Outcome {
     match action {
         Goldens::List => {
             print(|out| {
-                golden::ALL.iter().try_for_each(|(name, payload, _)| {
-                    let source = golden::Golden::load(name).map_or_else(|e| e.to_string(), |g| g.provenance.source);
+                let texts = golden::ALL.iter().map(|&(name, payload, sidecar)| (name, payload.as_bytes(), sidecar));
+                texts.chain(golden::TENSORS.iter().copied()).try_for_each(|(name, payload, sidecar)| {
+                    let checked = golden::checked(name, payload, sidecar);
+                    let source = checked.map_or_else(|e| e.to_string(), |provenance| provenance.source);
                     writeln!(out, "{name:<28} {:>7} bytes  {source}", payload.len())
                 })
             })?;

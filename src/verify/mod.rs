@@ -9,6 +9,7 @@
 //! **Invariants:** only an independent source blesses a golden; the [`oracle`] shares no code with what it judges;
 //! a comparer says "equal" and nothing else passes; a run that checked nothing fails.
 
+pub mod bench;
 pub mod cases;
 pub mod check;
 pub mod compare;

@@ -1,4 +1,8 @@
-//! Cargo.toml: nothing is depended on, and no profile set, without saying why; every suite is a target.
+//! Cargo.toml: nothing is depended on, and no profile set, without saying why; every suite is a target; one build of
+//! the dependencies serves programs and suites.
+
+use std::collections::BTreeMap;
+use std::process::Command;
 
 use crate::tree::{self, Violation, demand_none};
 
@@ -48,6 +52,53 @@ fn unlisted(mains: &[String], manifest: &str) -> Vec<Violation> {
     let is_listed = |main: &str| targets.iter().any(|(_, path)| path == main);
     let lost = mains.iter().filter(|main| !is_listed(main));
     lost.map(|main| Violation::new(main, 0, "no [[test]] of Cargo.toml runs this suite")).collect()
+}
+
+/// Packages with their features, one line each, as `cargo tree` resolves them for these kinds of dependencies.
+fn resolved(edges: &str) -> String {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let args = ["tree", "--offline", "--locked", "--prefix", "none", "--format", "{p}|{f}", "--edges", edges];
+    let output = Command::new(cargo).args(args).current_dir(tree::root()).output().expect("cargo can be run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("cargo prints UTF-8")
+}
+
+/// Packages that a suite wants with other features than a program does: they, and all that use them, are built twice.
+fn built_twice(programs: &str, suites: &str) -> Vec<Violation> {
+    let of = |tree: &str| -> BTreeMap<String, Vec<String>> {
+        let mut found = BTreeMap::<String, Vec<String>>::new();
+        for line in tree.lines().map(|line| line.trim_end_matches(" (*)")) {
+            let (package, features) = line.split_once('|').unwrap_or((line, ""));
+            let known = found.entry(package.into()).or_default();
+            if !known.iter().any(|other| other == features) {
+                known.push(features.into());
+            }
+        }
+        found.values_mut().for_each(|features| features.sort());
+        found
+    };
+    let (programs, suites) = (of(programs), of(suites));
+    let other = programs.iter().filter(|&(package, features)| suites.get(package) != Some(features));
+    let what = |(package, features): (&String, &Vec<String>)| {
+        let (here, there) = (features.join("; "), suites.get(package).map_or(String::new(), |all| all.join("; ")));
+        format!("{package}: `cargo build` wants [{here}], `cargo test` [{there}]: ask for the same in [dependencies]")
+    };
+    other.map(|found| Violation::new("Cargo.toml", 0, what(found))).collect()
+}
+
+#[test]
+fn a_package_that_is_built_twice_is_told() {
+    let programs = "a v1|std\nb v1|\nb v1| (*)\n";
+    assert_eq!(built_twice(programs, "a v1|std\nb v1|\nc v1|std\n"), []);
+    assert_eq!(built_twice(programs, "a v1|serde,std\nb v1|\n").len(), 1, "another feature");
+    assert_eq!(built_twice("a v1|\na v1|std\n", "a v1|std\na v1| (*)\n"), [], "two builds on both sides");
+}
+
+#[test]
+fn one_build_serves_programs_and_suites() {
+    let (programs, suites) = (resolved("normal,build"), resolved("normal,build,dev"));
+    assert!(programs.lines().count() > 10, "no package was looked at");
+    demand_none(built_twice(&programs, &suites));
 }
 
 #[test]

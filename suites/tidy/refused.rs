@@ -1,6 +1,6 @@
 //! What no source may hold: unfinished work, silenced tests, panics without a reason, unreasoned exceptions.
 
-use crate::rust_text::{Token, attributes, code, test_lines, tokens};
+use crate::rust_text::{Token, attributes, closing, code, test_lines, tokens};
 use crate::tree::{self, Violation};
 
 /// Macros of unfinished work.
@@ -8,7 +8,10 @@ const UNFINISHED: [&str; 3] = ["todo", "unimplemented", "dbg"];
 /// Words of unfinished work; in halves, so that this file does not hold them.
 const MARKS: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
 /// Where `unsafe` may stand, a file or a folder: maps, launches of kernels, and the allocator of a suite that counts.
-const UNSAFE: [&str; 3] = ["src/mapped.rs", "src/kernels/", "suites/bytes/edits/heap.rs"];
+const UNSAFE: [&str; 3] = ["src/mapped.rs", KERNELS, "suites/bytes/edits/heap.rs"];
+/// Kernels need `unsafe` for these two calls only: to launch without bounds checks, and to bind a buffer.
+const KERNELS: &str = "src/kernels/";
+const LAUNCHES: [&str; 2] = ["launch_unchecked", "BufferArg"];
 
 fn unfinished(path: &str, text: &str) -> Vec<Violation> {
     let blanked = code(text);
@@ -49,13 +52,17 @@ fn unsafes(path: &str, text: &str) -> Vec<Violation> {
     let blanked = code(text);
     let tokens = tokens(&blanked);
     let is_home = UNSAFE.iter().any(|home| path == *home || home.ends_with('/') && path.starts_with(home));
-    let what = |token: &Token, next: &Token| match is_home {
+    let is_launch = |at: usize| tokens[at..=closing(&tokens, at)].iter().any(|token| LAUNCHES.contains(&token.text));
+    let what = |at: usize| match is_home {
         false => Some(format!("`unsafe` outside {}", UNSAFE.join(", "))),
-        true if next.text == "fn" || comment_above(text, token.line).contains("SAFETY: ") => None,
+        true if path.starts_with(KERNELS) && !is_launch(at + 1) => {
+            Some(format!("`unsafe` in a kernel for other than {}", LAUNCHES.join(", ")))
+        }
+        true if tokens[at + 1].text == "fn" || comment_above(text, tokens[at].line).contains("SAFETY: ") => None,
         true => Some("`unsafe` without a SAFETY comment".into()),
     };
-    let pairs = tokens.windows(2).filter(|pair| pair[0].text == "unsafe");
-    pairs.filter_map(|pair| Some(Violation::new(path, pair[0].line, what(&pair[0], &pair[1])?))).collect()
+    let found = (0..tokens.len().saturating_sub(1)).filter(|&at| tokens[at].text == "unsafe");
+    found.filter_map(|at| Some(Violation::new(path, tokens[at].line, what(at)?))).collect()
 }
 
 /// Lints are waived with a reason: in the attribute, in a comment behind it, or in one above.
@@ -109,11 +116,14 @@ fn unsafe_has_a_home_and_a_reason() {
     let reasoned = "// SAFETY: the map outlives the slice,\n// see above.\nunsafe { a() }";
     tree::tells_apart("src/mapped.rs", &[(1, "unsafe { a() }"), (2, "// quick\nunsafe { a() }")], &[reasoned], unsafes);
     tree::tells_apart(
-        "src/kernels/rope.rs",
+        "suites/bytes/edits/heap.rs",
         &[(1, "unsafe impl A for B {}")],
         &["unsafe fn a() {}", reasoned],
         unsafes,
     );
+    let bound = "// SAFETY: shapes were checked.\nunsafe { a_kernel::launch_unchecked(a, arg(b, 4)) }";
+    let bad = [(3, reasoned), (1, "unsafe fn a() {}"), (2, "// quick\nunsafe { BufferArg::from_raw_parts(a, 1) }")];
+    tree::tells_apart("src/kernels/rope.rs", &bad, &[bound], unsafes);
     let good = ["// unsafe\n#![deny(unsafe_code)]"];
     tree::tells_apart("src/open.rs", &[(3, reasoned), (1, "unsafe fn a() {}")], &good, unsafes);
 }

@@ -4,9 +4,13 @@
 
 pub mod codecs;
 mod comparers;
+pub mod device;
 mod exports;
 pub mod fixtures;
+mod kernels;
 mod memory;
+mod sessions;
+mod witness;
 
 use super::fault;
 use super::golden::{self, Golden, GoldenError};
@@ -107,6 +111,133 @@ pub const GROUPS: &[Group] = &[
         run: codecs::bf16_cases,
     },
     Group {
+        name: "tensors/comparer",
+        level: Level::Tensors,
+        about: "The comparer of kernel checks says no to every word changed in turn, to NaN, lengths and zeros, and the audit to \
+                inputs that hide faults. Red: no green kernel check is worth anything until this is mended.",
+        run: kernels::comparer_cases,
+    },
+    Group {
+        name: "tensors/codec",
+        level: Level::Tensors,
+        about: "Packed weights as the kernels decode them, bit for bit: every scale and code of MXFP4 with both offsets, every finite \
+                BF16, each picked by a one-hot activation. Red: a shift, a mask or the scale's bias is wrong.",
+        run: kernels::codec_cases,
+    },
+    Group {
+        name: "tensors/embedding",
+        level: Level::Tensors,
+        about: "Rows of a BF16 table, bit for bit, and none that another chunk holds.",
+        run: kernels::embedding_cases,
+    },
+    Group {
+        name: "tensors/rms_norm",
+        level: Level::Tensors,
+        about: "RMSNorm in every family against the oracle's, within 3 × the noise of f32, also where epsilon or one value dominates.",
+        run: kernels::rms_norm_cases,
+    },
+    Group {
+        name: "tensors/linear",
+        level: Level::Tensors,
+        about: "Dense projections in every family and both forms (up to 4 tokens, tiles above) around every group and tile size; what \
+                lies beside the output is untouched.",
+        run: kernels::linear_cases,
+    },
+    Group {
+        name: "tensors/qkv",
+        level: Level::Tensors,
+        about: "Query, key and value of up to 4 tokens: projection, bias, rotation, cache slots, from both layouts of the rows. Red in \
+                one layout only: its order or its scales.",
+        run: kernels::qkv_cases,
+    },
+    Group {
+        name: "tensors/rope",
+        level: Level::Tensors,
+        about: "The runtime's YaRN angles within one rounding of the oracle's, and the prefill form of the projection.",
+        run: kernels::rope_cases,
+    },
+    Group {
+        name: "tensors/attention",
+        level: Level::Tensors,
+        about: "Attention with sinks around the edges of windows, rings and key steps, with extreme sinks and scores; slots that \
+                no visible position lies in hold NaN.",
+        run: kernels::attention_cases,
+    },
+    Group {
+        name: "tensors/route",
+        level: Level::Tensors,
+        about: "Router logits, weights and ids: ids exact, ties to the lowest, in every family.",
+        run: kernels::route_cases,
+    },
+    Group {
+        name: "tensors/group",
+        level: Level::Tensors,
+        about: "The order of assignments by expert and their tiles, exact, with experts that have no rows or are elsewhere.",
+        run: kernels::group_cases,
+    },
+    Group {
+        name: "tensors/experts",
+        level: Level::Tensors,
+        about: "The chosen experts of up to 4 tokens from packed weights: SwiGLU at and beyond its clamps, experts split over buffers, \
+                absent experts passed over.",
+        run: kernels::experts_cases,
+    },
+    Group {
+        name: "tensors/tile",
+        level: Level::Tensors,
+        about: "The experts over tiles of many tokens: the same promises as `tensors/experts`, around every tile size.",
+        run: kernels::tile_cases,
+    },
+    Group {
+        name: "tensors/combine",
+        level: Level::Tensors,
+        about: "The weighted sum of the experts' outputs, in slot order, onto the residual stream.",
+        run: kernels::combine_cases,
+    },
+    Group {
+        name: "logits/witness",
+        level: Level::Logits,
+        about: "The f64 oracle against OpenAI's PyTorch model (run in f64) and transformers (f32) at 200 positions: routing exact, \
+                weights, residuals and logits to 1e-9. Red: the oracle is wrong, and with it every verdict of this level.",
+        run: witness::oracle_cases,
+    },
+    Group {
+        name: "logits/device-witness",
+        level: Level::Logits,
+        about: "The device against OpenAI's PyTorch model (run in f64): routing exact, logits within 3 × the noise that model \
+                itself has in f32.",
+        run: witness::device_cases,
+    },
+    Group {
+        name: "logits/stages",
+        level: Level::Logits,
+        about: "Every stage of every layer at 200 positions, within 3 × the f32 noise of the f64 oracle; expert ids exact. The \
+                margins say whether exact ids may be asked for. Red: the table names the first stage that diverges, and \
+                the fault of the catalogue that would do it.",
+        run: device::stage_cases,
+    },
+    Group {
+        name: "logits/formats",
+        level: Level::Logits,
+        about: "The same routing and logits from the original layout, HF and model.bin, with prompts in chunks of 1, 7, 64 and \
+                200. Red in one format: its loader; in one chunking: the cache, or one form of a kernel.",
+        run: device::format_cases,
+    },
+    Group {
+        name: "logits/families",
+        level: Level::Logits,
+        about: "Every stage by each family of kernels (lanes, workgroup trees, subgroups), in tiles and in the decode form, and \
+                under WebGPU's default limits.",
+        run: device::family_cases,
+    },
+    Group {
+        name: "logits/sessions",
+        level: Level::Logits,
+        about: "Repeated, interleaved and rewound sessions give the same logits bit for bit; experts that page through three \
+                slots give the same routing, and logits within budget.",
+        run: sessions::session_cases,
+    },
+    Group {
         name: "sabotage",
         level: Level::Sabotage,
         about: "Each fault of the catalogue, planted in an artifact, turns exactly the named checks red. Red: the harness is \
@@ -148,5 +279,12 @@ fn golden_checks() -> Vec<Check> {
             Err(error) => Check::fail(check, Level::Bytes, error.to_string()),
         }
     };
-    golden::ALL.iter().map(judge).collect()
+    let judge_tensors = |&(name, payload, provenance): &(&str, &[u8], &str)| {
+        let check = format!("bytes/golden/{name}");
+        match golden::checked(name, payload, provenance) {
+            Ok(provenance) => Check::pass(check, Level::Bytes, provenance.source),
+            Err(error) => Check::fail(check, Level::Bytes, error.to_string()),
+        }
+    };
+    golden::ALL.iter().map(judge).chain(golden::TENSORS.iter().map(judge_tensors)).collect()
 }

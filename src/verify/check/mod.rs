@@ -5,19 +5,28 @@
 //! | `structure` | headers, padding      | opens; config, header and tokenizer are what they must be                |
 //! | `digests`   | everything, once      | SHA-256 of each section, against a manifest or another checkpoint        |
 //! | `tensors`   | everything            | no NaN, no scale out of range; equal, element by element, to another     |
+//! | `kernels`   | some layers, experts  | every kernel on slices of the weights agrees with the oracle             |
+//! | `logits`    | everything            | a short prompt on a device agrees with the oracle, layer by layer        |
 //!
-//! Levels are cumulative, but that digests are only taken where there is something to compare them with or the level
-//! is asked for by name.
+//! Levels up to `tensors` are cumulative, but that digests are only taken where there is something to compare them with or the
+//! level is asked for by name.  The last two run the model on a device; they look at its structure, but not at all its bytes.
 
 mod compare;
 mod digests;
+mod excerpt;
+mod kernels;
+mod layers;
+mod logits;
 mod structure;
 mod values;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use compare::{Unit, against, describe_first};
 pub use digests::digest_checks;
+pub use kernels::kernel_checks;
+pub use logits::logit_checks;
 pub use structure::{against_source, model_bin_tokenizer};
 pub use values::value_checks;
 
@@ -48,7 +57,7 @@ pub struct Options {
 pub enum CheckError {
     #[error(transparent)]
     Manifest(#[from] super::manifest::ManifestError),
-    #[error("level {0} is not available for checkpoints: use structure, digests or tensors")]
+    #[error("level {0} is not available for checkpoints: use structure, digests, tensors, kernels or logits")]
     Level(&'static str),
     #[error("interrupted; nothing was judged")]
     Interrupted,
@@ -57,12 +66,12 @@ pub enum CheckError {
 /// Checks the checkpoint at `path`.
 pub fn run(path: &Path, options: &Options, progress: &dyn Progress) -> Result<Report, CheckError> {
     let level = options.level.unwrap_or(Level::Tensors);
-    if !matches!(level, Level::Structure | Level::Digests | Level::Tensors) {
+    if !matches!(level, Level::Structure | Level::Digests | Level::Tensors | Level::Kernels | Level::Logits) {
         return Err(CheckError::Level(level.name()));
     }
     let manifest = options.manifest.as_deref().map(Manifest::read).transpose()?;
     let mut report = Report::new(format!("check {}", path.display()), Vec::new());
-    let Some(checkpoint) = open(path, "structure/open", &mut report) else { return Ok(report) };
+    let Some(checkpoint) = open(path, "structure/open", &mut report).map(Arc::new) else { return Ok(report) };
     let other = match &options.against {
         Some(other) => match open(other, "structure/open-against", &mut report) {
             Some(other) => Some(other),
@@ -70,7 +79,7 @@ pub fn run(path: &Path, options: &Options, progress: &dyn Progress) -> Result<Re
         },
         None => None,
     };
-    if let AnyCheckpoint::ModelBin(model) = &checkpoint {
+    if let AnyCheckpoint::ModelBin(model) = checkpoint.as_ref() {
         report.checks.push(structure::o200k_tokenizer(model));
     }
     if let Some(other) = &other {
@@ -97,6 +106,13 @@ pub fn run(path: &Path, options: &Options, progress: &dyn Progress) -> Result<Re
             }
         }
     }
+    let on_device = match level {
+        Level::Kernels => kernel_checks(&checkpoint, progress),
+        Level::Logits => logit_checks(&checkpoint, progress),
+        _ => Found::default(),
+    };
+    report.checks.extend(on_device.checks);
+    report.notes.extend(on_device.notes);
     if progress.cancelled() {
         return Err(CheckError::Interrupted);
     }

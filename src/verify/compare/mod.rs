@@ -3,4 +3,7 @@
 //! Lengths before values, the whole payload always, and equality by bits: a NaN equals no number and −0 is not 0.
 
 pub mod bits;
+pub mod calls;
 pub mod digest;
+pub mod stages;
+pub mod verdict;

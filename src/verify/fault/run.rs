@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::codec::{self, Codec};
 use super::file::{self, Artifact, Damage};
-use super::{seed, stored};
+use super::{forward, seed, stored};
 use crate::checkpoint::{Checkpoint, Layout, ModelConfig, Shard, TensorId, WeightSource};
 use crate::mapped::FileBytes;
 use crate::model_bin::{ModelBin, TokenizerSection};
@@ -37,6 +37,8 @@ pub struct Catalogued {
     pub objection: Option<String>,
     /// What the honest artifact's checks say where the fault strikes.
     pub exact: String,
+    /// Why the fault was not judged, where it needs a device and there is none.
+    pub no_device: Option<String>,
 }
 
 impl Catalogued {
@@ -60,6 +62,9 @@ impl Catalogued {
 
     /// The fault as a check: it passes when it was caught.
     pub fn check(&self) -> Check {
+        if let Some(reason) = &self.no_device {
+            return Check::new(format!("sabotage/{}", self.name), Level::Sabotage, Outcome::NoDevice, reason);
+        }
         let (outcome, detail) = match self.verdict() {
             Ok(detail) => (Outcome::Pass, detail),
             Err(detail) => (Outcome::Fail, format!("{}: {detail}", self.about)),
@@ -108,13 +113,15 @@ pub fn catalogue() -> Vec<Catalogued> {
     all.par_extend(file::FAULTS.par_iter().map(|fault| bench.file(fault)));
     all.par_extend(codec::FAULTS.par_iter().map(planted_codec));
     all.par_extend(seed::FAULTS.par_iter().map(planted_generator));
+    all.extend(forward::planted());
     all
 }
 
 /// The table fault × check × what was seen, in Markdown.
 pub fn table(catalogue: &[Catalogued]) -> String {
-    let mut text =
-        String::from("| fault | what is wrong | caught by | first difference (budget: none) |\n|---|---|---|---|\n");
+    let mut text = String::from(
+        "| fault | what is wrong | caught by | first difference (bytes: no budget) |\n|---|---|---|---|\n",
+    );
     for fault in catalogue {
         let seen = match fault.verdict() {
             Ok(_) => fault.exact.clone(),
@@ -257,5 +264,5 @@ fn caught(
     objection: Option<String>,
 ) -> Catalogued {
     let exact = red.first().map(|check| check.detail.clone()).unwrap_or_default();
-    Catalogued { name, about, named, red, objection, exact }
+    Catalogued { name, about, named, red, objection, exact, no_device: None }
 }

@@ -1,12 +1,13 @@
 //! The golden store: payloads with the provenance that makes them worth comparing with.
 //!
-//! A golden is `goldens/<suite>/<name>.json` and beside it `<name>.provenance.json`: who made it, from what
+//! A golden is `goldens/<suite>/<name>.json` (tensors: `.safetensors`) and beside it `<name>.provenance.json`: who made it, from what
 //! independent source, with which package versions, by which command, and the payload's SHA-256.  Payloads are
 //! compiled in, so that an installed `gptoss-verify` judges by the same goldens as the suites.
 //!
 //! **Invariant:** a payload whose digest is not the recorded one is no golden: [`Golden::load`] refuses it.
 
 mod store;
+pub mod tensors;
 
 pub use store::{Rebuilt, StoreError, check_store, find, matches, regenerate};
 
@@ -25,10 +26,34 @@ macro_rules! goldens {
     };
 }
 
+macro_rules! tensor_goldens {
+    ($($name:literal),* $(,)?) => {
+        /// Every golden whose payload is a SafeTensors file: name, payload, provenance.
+        pub const TENSORS: &[(&str, &[u8], &str)] = &[$((
+            $name,
+            include_bytes!(concat!("../../../goldens/", $name, ".safetensors")),
+            include_str!(concat!("../../../goldens/", $name, ".provenance.json")),
+        )),*];
+    };
+}
+
+tensor_goldens![
+    "logits/T1.torch",
+    "logits/T1.transformers",
+    "logits/T2.torch",
+    "logits/T3.torch",
+    "logits/T3.transformers",
+    "logits/odd-experts.torch",
+    "logits/one-layer.torch",
+    "logits/small-vocab.torch",
+    "logits/wide-heads.torch",
+];
+
 goldens![
     "bytes/fixtures",
     "bytes/fixtures-full",
     "bytes/upstream-model-bin",
+    "logits/forward",
     "tensors/bf16",
     "tensors/mxfp4-decode",
     "tensors/mxfp4-encode",
@@ -74,6 +99,8 @@ pub enum GoldenError {
     Json { name: String, source: serde_json::Error },
     #[error("golden {name}: payload has SHA-256 {found}, its provenance says {want}")]
     Digest { name: String, want: String, found: String },
+    #[error("golden {name}: `{tensor}` is missing or of another shape")]
+    Shape { name: String, tensor: String },
 }
 
 impl Golden {
@@ -88,11 +115,31 @@ impl Golden {
     /// Checks payload text against provenance text.
     pub fn parse(name: &str, payload: &str, provenance: &str) -> Result<Golden, GoldenError> {
         let json = |source| GoldenError::Json { name: name.into(), source };
-        let provenance: Provenance = serde_json::from_str(provenance).map_err(json)?;
-        let found = hex_sha256(payload.as_bytes());
-        if found != provenance.payload_sha256 {
-            return Err(GoldenError::Digest { name: name.into(), want: provenance.payload_sha256, found });
-        }
+        let provenance = checked(name, payload.as_bytes(), provenance)?;
         Ok(Golden { payload: serde_json::from_str(payload).map_err(json)?, provenance })
     }
+}
+
+/// The bytes of a golden whose payload is a SafeTensors file.
+pub fn binary(name: &str) -> Result<&'static [u8], GoldenError> {
+    let Some((_, payload, provenance)) = TENSORS.iter().find(|golden| golden.0 == name) else {
+        return Err(GoldenError::Missing(name.into()));
+    };
+    checked(name, payload, provenance).map(|_| *payload)
+}
+
+/// The provenance of a payload, if the payload is the one it describes.
+pub fn checked(name: &str, payload: &[u8], provenance: &str) -> Result<Provenance, GoldenError> {
+    let json = |source| GoldenError::Json { name: name.into(), source };
+    let provenance: Provenance = serde_json::from_str(provenance).map_err(json)?;
+    let found = hex_sha256(payload);
+    match found == provenance.payload_sha256 {
+        true => Ok(provenance),
+        false => Err(GoldenError::Digest { name: name.into(), want: provenance.payload_sha256, found }),
+    }
+}
+
+/// Names of all goldens, with the ending of their payload files.
+pub fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ALL.iter().map(|golden| (golden.0, "json")).chain(TENSORS.iter().map(|golden| (golden.0, "safetensors")))
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{ALL, Golden, Provenance};
+use super::{ALL, Provenance, TENSORS, checked, names};
 use crate::verify::compare::digest::hex_sha256;
 use crate::verify::fault;
 use crate::verify::outcome::{Check, Level, Outcome};
@@ -51,7 +51,9 @@ pub fn find(start: &Path) -> Result<PathBuf, StoreError> {
 ///
 /// What was made again is left in `into` for a look at the difference.
 pub fn check_store(store: &Path, into: &Path) -> Result<Vec<Check>, StoreError> {
-    let mut checks: Vec<Check> = ALL.iter().map(|golden| on_disk(store, golden)).collect();
+    let texts = ALL.iter().map(|&(name, payload, sidecar)| on_disk(store, name, "json", payload.as_bytes(), sidecar));
+    let tensors = TENSORS.iter().map(|&(name, payload, sidecar)| on_disk(store, name, "safetensors", payload, sidecar));
+    let mut checks: Vec<Check> = texts.chain(tensors).collect();
     checks.extend(strays(store)?);
     for name in OWN {
         let path = into.join(format!("{name}.json"));
@@ -66,14 +68,14 @@ pub fn check_store(store: &Path, into: &Path) -> Result<Vec<Check>, StoreError> 
     Ok(checks)
 }
 
-fn on_disk(store: &Path, &(name, payload, provenance): &(&str, &str, &str)) -> Check {
+fn on_disk(store: &Path, name: &str, ending: &str, payload: &[u8], provenance: &str) -> Check {
     let check = format!("goldens/{name}");
-    if let Err(error) = Golden::parse(name, payload, provenance) {
+    if let Err(error) = checked(name, payload, provenance) {
         return Check::fail(check, Level::Bytes, error.to_string());
     }
-    match std::fs::read(store.join(format!("{name}.json"))) {
+    match std::fs::read(store.join(format!("{name}.{ending}"))) {
         Err(_) => Check::new(check, Level::Bytes, Outcome::MissingGolden, "not in the store"),
-        Ok(bytes) if bytes != payload.as_bytes() => Check::fail(
+        Ok(bytes) if bytes != payload => Check::fail(
             check,
             Level::Bytes,
             "the store's payload is not the one this program was built with: build again",
@@ -88,8 +90,10 @@ fn strays(store: &Path) -> Result<Vec<Check>, StoreError> {
     for suite in entries(store)? {
         for file in entries(&suite)? {
             let name = file.strip_prefix(store).unwrap_or(&file).to_string_lossy().replace('\\', "/");
-            let stem = name.strip_suffix(".provenance.json").or(name.strip_suffix(".json")).unwrap_or(&name);
-            if !ALL.iter().any(|golden| golden.0 == stem) {
+            let belongs =
+                |(golden, ending)| name == format!("{golden}.provenance.json") || name == format!("{golden}.{ending}");
+            // A README says what the goldens of a suite are.
+            if !name.ends_with("/README.md") && !names().any(belongs) {
                 checks.push(Check::fail(format!("goldens/{name}"), Level::Bytes, "no check uses this file"));
             }
         }
@@ -113,15 +117,15 @@ pub fn regenerate(store: &Path, only: Option<&str>, reason: &str) -> Result<Vec<
         return Err(StoreError::NoReason);
     }
     let pattern = only.unwrap_or("*");
-    let names: Vec<&str> = ALL.iter().map(|golden| golden.0).filter(|name| matches(pattern, name)).collect();
-    if names.is_empty() {
+    let wanted: Vec<_> = names().filter(|(name, _)| matches(pattern, name)).collect();
+    if wanted.is_empty() {
         return Err(StoreError::NoMatch(pattern.into()));
     }
-    names.into_iter().map(|name| regenerate_one(store, name, reason)).collect()
+    wanted.into_iter().map(|(name, ending)| regenerate_one(store, name, ending, reason)).collect()
 }
 
-fn regenerate_one(store: &Path, name: &str, reason: &str) -> Result<Rebuilt, StoreError> {
-    let payload_path = store.join(format!("{name}.json"));
+fn regenerate_one(store: &Path, name: &str, ending: &str, reason: &str) -> Result<Rebuilt, StoreError> {
+    let payload_path = store.join(format!("{name}.{ending}"));
     let sidecar_path = store.join(format!("{name}.provenance.json"));
     let before = std::fs::read(&payload_path).unwrap_or_default();
     let provenance = read_provenance(name, &sidecar_path)?;

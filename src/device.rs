@@ -1,0 +1,388 @@
+//! Which adapter the runtime computes on, what it can do, and which kernels that means.
+//!
+//! The runtime makes its own wgpu device and hands it to Burn, so that a missing adapter, a missing limit and a lost device
+//! are errors of ours, and so that any run can be held to WebGPU's default limits.
+
+use std::sync::{Arc, Mutex};
+
+use burn::tensor::wgpu::{WgpuInitError, WgpuSetup, wgpu};
+use burn::tensor::{BackendPrimitive, Bytes, DType, Device, Int, Tensor};
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, CubeDevice};
+use cubecl::MemoryScope;
+use cubecl::client::Client;
+use cubecl::features::Plane;
+use cubecl::future::block_on;
+
+use crate::kernels::family::Family;
+
+/// Storage buffers a launch of ours binds at most, the one for sizes included: WebGPU's default limit.
+pub const BINDINGS_NEEDED: u32 = 8;
+/// Workgroup memory our kernels need at most: WebGPU's default limit.
+pub const WORKGROUP_BYTES_NEEDED: u32 = 16 << 10;
+/// Units of a cube our kernels need at most: WebGPU's default limit.
+pub const UNITS_NEEDED: u32 = 256;
+
+/// Bytes of weights that are in flight to the device at once.
+const UPLOAD_PIECE_BYTES: usize = 16 << 20;
+
+/// How to choose and set up a device.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceRequest {
+    /// Part of the adapter's name, ignoring case; empty takes the fastest kind.
+    pub adapter: String,
+    /// Hold the device to WebGPU's default limits, as a browser does.
+    pub default_limits: bool,
+    /// Kernels to run instead of those the adapter suggests.
+    pub family: Option<Family>,
+}
+
+/// What an adapter is and allows.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct AdapterReport {
+    /// As the driver names it.
+    pub name: String,
+    /// `discrete-gpu`, `integrated-gpu`, `virtual-gpu`, `cpu` or `other`.
+    pub kind: &'static str,
+    /// The graphics API it is reached by.
+    pub api: String,
+    /// Driver and its version.
+    pub driver: String,
+    /// Largest storage binding, bytes.
+    pub binding_bytes_max: u64,
+    /// Largest buffer, bytes.
+    pub buffer_bytes_max: u64,
+    /// Storage buffers of a launch.
+    pub bindings_max: u32,
+    /// Workgroup memory, bytes.
+    pub workgroup_bytes_max: u32,
+    /// Units of a workgroup.
+    pub units_max: u32,
+    /// Smallest and largest subgroup, where there are any.
+    pub subgroup_sizes: (u32, u32),
+    /// Whether shaders may use subgroups, f16, timestamps.
+    pub features: Vec<&'static str>,
+    /// Why the runtime cannot use it, if it cannot.
+    pub unusable: Option<String>,
+}
+
+/// No device that can run the model.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The machine has no adapter at all.
+    #[error(
+        "no graphics adapter found: install a driver (without a GPU, Mesa's lavapipe: `mesa-vulkan-drivers` on Debian)"
+    )]
+    NoAdapter,
+    /// None has the wanted name.
+    #[error("no adapter is called `{want}`; there is {found}")]
+    NoSuchAdapter {
+        /// What was asked for.
+        want: String,
+        /// The adapters of the machine.
+        found: String,
+    },
+    /// The adapter lacks something the kernels need.
+    #[error("adapter `{adapter}` cannot run the model: {reason}")]
+    Unsuitable {
+        /// Its name.
+        adapter: String,
+        /// The limit, what it has and what is needed.
+        reason: String,
+    },
+    /// The driver refused.
+    #[error("adapter `{adapter}` gave no device: {reason}")]
+    Refused {
+        /// Its name.
+        adapter: String,
+        /// The driver's words.
+        reason: String,
+    },
+    /// The device stopped working while it was in use.
+    #[error("the device was lost: {reason}")]
+    Lost {
+        /// What the driver or the runtime said.
+        reason: String,
+    },
+}
+
+/// A device ready for the kernels.
+#[derive(Clone)]
+pub struct Compute {
+    device: Device,
+    cube: CubeDevice,
+    client: Client,
+    report: Arc<AdapterReport>,
+    family: Family,
+    lost: Arc<Mutex<Option<String>>>,
+    wgpu: wgpu::Device,
+}
+
+impl std::fmt::Debug for Compute {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({:?})", self.report.name, self.family)
+    }
+}
+
+impl Compute {
+    /// Opens the adapter that `request` describes.
+    pub async fn open(request: &DeviceRequest) -> Result<Self, DeviceError> {
+        let instance = instance();
+        let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+        let adapter = choose(adapters, &request.adapter)?;
+        let report = AdapterReport::of(&adapter);
+        let refused = |reason: String| DeviceError::Refused { adapter: report.name.clone(), reason };
+        if let Some(reason) = &report.unusable {
+            return Err(DeviceError::Unsuitable { adapter: report.name.clone(), reason: reason.clone() });
+        }
+        let limits = match request.default_limits {
+            true => wgpu::Limits::default(),
+            false => adapter.limits(),
+        };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("gptoss"),
+            required_features: adapter.features()
+                - wgpu::Features::all_experimental_mask()
+                - wgpu::Features::MAPPABLE_PRIMARY_BUFFERS,
+            required_limits: limits,
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| refused(e.to_string()))?;
+        let lost = Arc::new(Mutex::new(None));
+        let seen = lost.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if let Ok(mut seen) = seen.lock() {
+                *seen = Some(format!("{reason:?}: {message}"));
+            }
+        });
+        let backend = adapter.get_info().backend;
+        let setup = WgpuSetup { instance, adapter, device: device.clone(), queue, backend };
+        let burn = Device::wgpu_options().setup(setup).init().map_err(|e: WgpuInitError| refused(e.to_string()))?;
+        let cube = cube_of(&burn).ok_or_else(|| refused("it is no CubeCL device".into()))?;
+        let client = cube.client();
+        let family = request.family.unwrap_or_else(|| family_of(&client, &report));
+        Ok(Self { device: burn, cube, client, report: Arc::new(report), family, lost, wgpu: device })
+    }
+
+    /// Burn's handle of the device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// CubeCL's client of the device.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The adapter and its limits.
+    pub fn report(&self) -> &AdapterReport {
+        &self.report
+    }
+
+    /// The kernels' shape.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// The same device with other kernels.
+    pub fn with_family(&self, family: Family) -> Self {
+        Self { family, ..self.clone() }
+    }
+
+    /// Largest tensor of one buffer, bytes.
+    pub fn buffer_bytes_max(&self) -> usize {
+        let limits = self.wgpu.limits();
+        usize::try_from(limits.max_buffer_size.min(limits.max_storage_buffer_binding_size)).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes of device memory in use and reserved.
+    pub fn memory_bytes(&self) -> (u64, u64) {
+        let usage = self.client.memory_report(MemoryScope::Device).usage();
+        (usage.bytes_in_use, usage.bytes_reserved)
+    }
+
+    /// A tensor of u32 words, not yet written, in a buffer of its own that is never moved.
+    pub fn words<const D: usize>(&self, shape: [usize; D]) -> Tensor<D, Int> {
+        Tensor::from_primitive::<CubeBackend>(self.allocate(shape, DType::U32))
+    }
+
+    /// A tensor of f32, not yet written, in a buffer of its own that is never moved.
+    pub fn floats<const D: usize>(&self, shape: [usize; D]) -> Tensor<D> {
+        Tensor::from_primitive::<CubeBackend>(self.allocate(shape, DType::F32))
+    }
+
+    fn allocate<const D: usize>(&self, shape: [usize; D], dtype: DType) -> CubeTensor {
+        let bytes = shape.iter().product::<usize>() * dtype.size();
+        let handle = self.client.memory_persistent_allocation(bytes, |bytes| self.client.empty(bytes));
+        let device = self.cube.clone();
+        CubeTensor::new_contiguous(self.client.clone(), device, shape.into(), handle, dtype)
+    }
+
+    /// A scratch tensor of f32 from the pool, not yet written.
+    pub fn scratch<const D: usize>(&self, shape: [usize; D]) -> Tensor<D> {
+        let handle = self.client.empty(shape.iter().product::<usize>() * 4);
+        let tensor =
+            CubeTensor::new_contiguous(self.client.clone(), self.cube.clone(), shape.into(), handle, DType::F32);
+        Tensor::from_primitive::<CubeBackend>(tensor)
+    }
+
+    /// A small tensor of words with these values, from the pool.
+    pub fn upload<const D: usize>(&self, values: &[u32], shape: [usize; D]) -> Tensor<D, Int> {
+        assert_eq!(values.len(), shape.iter().product::<usize>(), "upload: values and shape");
+        let bytes = Bytes::from_elems(values.to_vec());
+        let handle = self.client.create(bytes);
+        let tensor =
+            CubeTensor::new_contiguous(self.client.clone(), self.cube.clone(), shape.into(), handle, DType::U32);
+        Tensor::from_primitive::<CubeBackend>(tensor)
+    }
+
+    /// Copies `bytes` into `tensor` from byte `start` on, in pieces, so that little of it is ever held twice on the host.
+    ///
+    /// # Panics
+    /// If the range leaves the tensor or is not made of whole words.
+    pub fn write<const D: usize, K>(&self, tensor: &Tensor<D, K>, start: usize, bytes: &[u8])
+    where
+        K: burn::tensor::kind::Basic + BackendPrimitive<CubeBackend, Primitive = CubeTensor>,
+    {
+        let primitive = tensor.clone().try_into_primitive::<CubeBackend>().unwrap_or_else(|e| panic!("{e:?}"));
+        let total = primitive.handle.size_in_used() as usize;
+        assert!(
+            start + bytes.len() <= total && start.is_multiple_of(4) && bytes.len().is_multiple_of(4),
+            "write: range"
+        );
+        for (i, piece) in bytes.chunks(UPLOAD_PIECE_BYTES).enumerate() {
+            let at = start + i * UPLOAD_PIECE_BYTES;
+            let handle = primitive.handle.clone().offset_start(at as u64).offset_end((total - at - piece.len()) as u64);
+            self.client.write(&handle, Bytes::from_bytes_vec(piece.to_vec()));
+            if piece.len() == UPLOAD_PIECE_BYTES {
+                // Staged pieces pile up until the queue has taken them.
+                self.wait();
+            }
+        }
+    }
+
+    /// Waits until the device has done everything asked of it.
+    pub fn wait(&self) {
+        let _ = block_on(self.client.sync());
+    }
+
+    /// The values of a tensor of f32.
+    pub async fn read_floats<const D: usize>(&self, tensor: Tensor<D>) -> Result<Vec<f32>, DeviceError> {
+        let data = tensor.into_data_async().await.map_err(|e| self.lost(format!("{e:?}")))?;
+        data.try_into_vec::<f32>().map_err(|e| self.lost(format!("{e:?}")))
+    }
+
+    /// The values of a tensor of words.
+    pub async fn read_words<const D: usize>(&self, tensor: Tensor<D, Int>) -> Result<Vec<u32>, DeviceError> {
+        let data = tensor.into_data_async().await.map_err(|e| self.lost(format!("{e:?}")))?;
+        data.try_into_vec::<u32>().map_err(|e| self.lost(format!("{e:?}")))
+    }
+
+    /// Ends the device, as a driver reset would; everything that reads from it fails afterwards.
+    pub fn destroy(&self) {
+        self.wgpu.destroy();
+    }
+
+    /// The error to report instead of `reason`, if the device has been lost.
+    pub fn lost(&self, reason: String) -> DeviceError {
+        let said = self.lost.lock().ok().and_then(|lost| lost.clone());
+        DeviceError::Lost { reason: said.unwrap_or(reason) }
+    }
+}
+
+/// Every adapter of the machine.
+pub async fn adapters() -> Vec<AdapterReport> {
+    instance().enumerate_adapters(wgpu::Backends::all()).await.iter().map(AdapterReport::of).collect()
+}
+
+fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
+}
+
+fn choose(mut adapters: Vec<wgpu::Adapter>, want: &str) -> Result<wgpu::Adapter, DeviceError> {
+    if adapters.is_empty() {
+        return Err(DeviceError::NoAdapter);
+    }
+    let names: Vec<String> = adapters.iter().map(|a| format!("`{}`", a.get_info().name)).collect();
+    adapters.retain(|a| a.get_info().name.to_lowercase().contains(&want.to_lowercase()));
+    let rank = |a: &wgpu::Adapter| {
+        let info = a.get_info();
+        let kind = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => 0,
+            wgpu::DeviceType::IntegratedGpu => 1,
+            wgpu::DeviceType::VirtualGpu => 2,
+            wgpu::DeviceType::Other => 3,
+            wgpu::DeviceType::Cpu => 4,
+        };
+        // OpenGL last: it has the smallest limits.
+        (info.backend == wgpu::Backend::Gl, kind)
+    };
+    adapters.sort_by_key(rank);
+    let missing = || DeviceError::NoSuchAdapter { want: want.into(), found: names.join(", ") };
+    adapters.into_iter().next().ok_or_else(missing)
+}
+
+fn cube_of(device: &Device) -> Option<CubeDevice> {
+    match device.as_dispatch() {
+        burn::backend::DispatchDevice::Cube(device @ CubeDevice::Wgpu(_)) => Some(device.clone()),
+        _ => None,
+    }
+}
+
+fn family_of(client: &Client, report: &AdapterReport) -> Family {
+    let hardware = &client.properties().hardware;
+    let planes = client.features().plane.contains(Plane::Ops) && hardware.plane_size_min == hardware.plane_size_max;
+    match report.kind {
+        "cpu" => Family::Lane,
+        // A plane kernel counts on its size: adapters that may choose another one take the tree.
+        _ if planes && hardware.plane_size_max <= 64 => Family::Plane { size: hardware.plane_size_max },
+        _ => Family::Workgroup,
+    }
+}
+
+impl AdapterReport {
+    fn of(adapter: &wgpu::Adapter) -> Self {
+        let (info, limits, has) = (adapter.get_info(), adapter.limits(), adapter.features());
+        let feature = |flag, name| has.contains(flag).then_some(name);
+        let too_small =
+            |what: &str, have: u32, need: u32| (have < need).then(|| format!("{what} is {have}, needed are {need}"));
+        Self {
+            kind: match info.device_type {
+                wgpu::DeviceType::DiscreteGpu => "discrete-gpu",
+                wgpu::DeviceType::IntegratedGpu => "integrated-gpu",
+                wgpu::DeviceType::VirtualGpu => "virtual-gpu",
+                wgpu::DeviceType::Cpu => "cpu",
+                wgpu::DeviceType::Other => "other",
+            },
+            api: format!("{:?}", info.backend).to_lowercase(),
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+            binding_bytes_max: limits.max_storage_buffer_binding_size,
+            buffer_bytes_max: limits.max_buffer_size,
+            bindings_max: limits.max_storage_buffers_per_shader_stage,
+            workgroup_bytes_max: limits.max_compute_workgroup_storage_size,
+            units_max: limits.max_compute_invocations_per_workgroup,
+            subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
+            features: [
+                feature(wgpu::Features::SUBGROUP, "subgroups"),
+                feature(wgpu::Features::SHADER_F16, "f16"),
+                feature(wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+            unusable: too_small(
+                "storage buffers of a launch",
+                limits.max_storage_buffers_per_shader_stage,
+                BINDINGS_NEEDED,
+            )
+            .or(too_small("workgroup memory", limits.max_compute_workgroup_storage_size, WORKGROUP_BYTES_NEEDED))
+            .or(too_small(
+                "units of a workgroup",
+                limits.max_compute_invocations_per_workgroup,
+                UNITS_NEEDED,
+            )),
+            name: info.name,
+        }
+    }
+}

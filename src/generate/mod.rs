@@ -1,0 +1,3 @@
+//! From tokens to logits, step by step.
+
+pub mod session;

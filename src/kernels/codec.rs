@@ -1,0 +1,195 @@
+//! How packed weights become numbers in registers: one block of 32 weights at a time, never more.
+//!
+//! A matrix is row-major with rows of whole blocks.  A block is read in 16-byte pieces and becomes eight vectors of
+//! four f32; vector `j` holds weights `j, 8 + j, 16 + j, 24 + j` of the block.  For MXFP4 that order is what one
+//! 16-byte load gives without moving anything between lanes (nibble `j` of each of its four words), so every
+//! activation that meets a weight is stored in the same order: **swizzled** ([`swizzled`]).
+//!
+//! | codec | bytes | pieces | value                                                                         |
+//! |-------|------:|-------:|-------------------------------------------------------------------------------|
+//! | BF16  |    64 |      4 | weight `2i` is the low half of word `i`, widened                              |
+//! | MXFP4 |    16 |      1 | E2M1 code at bits `4i..4i+4`, times `2^(scale − 127 − offset)`                |
+//!
+//! MXFP4 decodes without f32 denormals: code `c` at exponent 124 is a quarter of its value for `c ≥ 2`, and
+//! `2f − 1/4` mends the two below; the factor 4 goes into the scale.  Twin: [`crate::quant::mxfp4`].
+
+use cubecl::prelude::*;
+
+/// Four f32: what a lane loads at once.
+pub type F4 = Vector<f32, Const<4>>;
+/// Four words: 16 bytes, eight BF16 or a block of MXFP4.
+pub type U4 = Vector<u32, Const<4>>;
+
+/// Weights of a block.
+pub const BLOCK: usize = 32;
+/// Vectors of four that hold a block.
+pub const BLOCK_VECTORS: usize = BLOCK / 4;
+
+/// How keys and values are cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum KvType {
+    /// As they are computed.
+    #[default]
+    F32,
+    /// Rounded to nearest even, saturated at ±65 504, two to a word.
+    F16,
+}
+
+impl KvType {
+    /// Values of a word.
+    pub const fn per_word(self) -> usize {
+        match self {
+            KvType::F32 => 1,
+            KvType::F16 => 2,
+        }
+    }
+}
+
+/// The f16 bits nearest to `value`, without any f16 or denormal arithmetic.
+#[cube]
+pub fn f16_bits(value: f32) -> u32 {
+    let bits = u32::reinterpret(value);
+    let magnitude = bits & 0x7FFF_FFFF;
+    let rounded = (magnitude - 0x3800_0000 + 0xFFF + ((magnitude >> 13) & 1)) >> 13;
+    // Below 2^-14: adding 1/2 leaves the multiples of 2^-24, rounded, in the low bits.
+    let small = u32::reinterpret(f32::reinterpret(magnitude) + 0.5) - 0x3F00_0000;
+    let normal = select(magnitude >= 0x477F_F000, 0x7BFFu32, rounded);
+    select(magnitude < 0x3880_0000, small, normal) | ((bits >> 16) & 0x8000)
+}
+
+/// Four f16 of two words, widened.
+#[cube]
+fn f16_values(a: u32, b: u32) -> F4 {
+    let mut halves = U4::empty();
+    halves.insert(0usize, a & 0xFFFF);
+    halves.insert(1usize, a >> 16);
+    halves.insert(2usize, b & 0xFFFF);
+    halves.insert(3usize, b >> 16);
+    let magnitude = halves & U4::new(0x7FFF);
+    let normal = (magnitude << U4::new(13u32)) + U4::new(0x3800_0000);
+    let small = F4::cast_from(magnitude) * F4::new(comptime!(1.0 / 16_777_216.0));
+    let value = select_many(magnitude.less_than(&U4::new(0x400)), small, F4::reinterpret(normal));
+    F4::reinterpret(U4::reinterpret(value) | ((halves & U4::new(0x8000)) << U4::new(16u32)))
+}
+
+/// Vector `index` (four values) of a cache.  `N` words hold it: four of f32, two of f16.
+#[cube]
+pub fn cached<N: Size>(cache: &[Vector<u32, N>], index: usize, #[comptime] kv: KvType) -> F4 {
+    let words = cache[index];
+    match kv {
+        KvType::F32 => {
+            let mut out = F4::empty();
+            #[unroll]
+            for i in 0..4usize {
+                out.insert(i, f32::reinterpret(words.extract(i)));
+            }
+            out
+        }
+        KvType::F16 => f16_values(words.extract(0usize), words.extract(1usize)),
+    }
+}
+
+/// How a weight matrix is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// BF16, two to a word.
+    Bf16,
+    /// MXFP4 with one scale byte a block, biased by 127 plus `scale_offset` (14 in model.bin, else 0).
+    Mxfp4 {
+        /// What the file added to every scale.
+        scale_offset: u32,
+    },
+}
+
+impl Codec {
+    /// 16-byte pieces of a block.
+    pub const fn pieces(self) -> usize {
+        match self {
+            Codec::Bf16 => 4,
+            Codec::Mxfp4 { .. } => 1,
+        }
+    }
+}
+
+/// Where element `index` of a row lies in a swizzled row: inside each block of 32, `p` goes to `4 (p mod 8) + p / 8`.
+pub const fn swizzle(index: usize) -> usize {
+    index / BLOCK * BLOCK + index % 8 * 4 + index % BLOCK / 8
+}
+
+/// [`swizzle`] on the device.
+#[cube]
+pub fn swizzled(index: usize) -> usize {
+    index / 32 * 32 + index % 8 * 4 + index % 32 / 8
+}
+
+/// Nibble `shift / 4` of each word, as a quarter of its E2M1 value.
+#[cube]
+fn e2m1_quarter(words: U4, #[comptime] shift: u32) -> F4 {
+    let code = if comptime!(shift < 22) {
+        (words << U4::new(22 - shift)) & U4::new(0x01C0_0000)
+    } else {
+        (words >> U4::new(shift - 22)) & U4::new(0x01C0_0000)
+    };
+    let placed = F4::reinterpret(code | U4::new(0x3E00_0000));
+    let magnitude = min(placed, placed + placed - F4::new(0.25));
+    let sign = (words << U4::new(28 - shift)) & U4::new(0x8000_0000);
+    F4::reinterpret(U4::reinterpret(magnitude) | sign)
+}
+
+/// Four times the factor of the block whose scale byte is number `index`: E8M0 without its bias.
+///
+/// Scales above 252 + offset would overflow and 255 is NaN: loading refuses both.  Below `offset − 1` the factor is zero,
+/// where the value would be a denormal.
+#[cube]
+fn e8m0_times_four<S: CubePrimitive>(scales: &[S], index: usize, #[comptime] offset: u32) -> f32 {
+    let byte = (u32::reinterpret(scales[index / 4]) >> ((index % 4) as u32 * 8)) & 0xFF;
+    f32::reinterpret((max(byte + 2, offset) - offset) << 23)
+}
+
+/// Block `index` of a matrix as eight vectors, in the order of the module's head.
+///
+/// `scales` holds the scale bytes, four to a word; BF16 has none and never reads it, so that any bound slice will do.
+#[cube]
+pub fn block<S: CubePrimitive>(w: &[U4], scales: &[S], index: usize, #[comptime] codec: Codec) -> Array<F4> {
+    let mut out = Array::<F4>::new(8usize);
+    match codec {
+        Codec::Mxfp4 { scale_offset } => {
+            let words = w[index];
+            let factor = F4::new(e8m0_times_four(scales, index, scale_offset));
+            #[unroll]
+            for j in 0..8u32 {
+                out[j as usize] = e2m1_quarter(words, comptime!(j * 4)) * factor;
+            }
+        }
+        Codec::Bf16 => {
+            let a = w[index * 4];
+            let b = w[index * 4 + 1];
+            let c = w[index * 4 + 2];
+            let d = w[index * 4 + 3];
+            #[unroll]
+            for i in 0..4usize {
+                let mut words = U4::empty();
+                words.insert(0usize, a.extract(i));
+                words.insert(1usize, b.extract(i));
+                words.insert(2usize, c.extract(i));
+                words.insert(3usize, d.extract(i));
+                out[2 * i] = F4::reinterpret(words << U4::new(16u32));
+                out[2 * i + 1] = F4::reinterpret(words & U4::new(0xFFFF_0000));
+            }
+        }
+    }
+    out
+}
+
+/// Eight BF16 in their own order: weights `0..4` and `4..8` of the piece.
+#[cube]
+pub fn bf16_piece(words: U4, #[comptime] half: usize) -> F4 {
+    let mut out = F4::empty();
+    #[unroll]
+    for i in 0..2usize {
+        let word = words.extract(comptime!(half * 2 + i));
+        out.insert(comptime!(2 * i), f32::reinterpret(word << 16));
+        out.insert(comptime!(2 * i + 1), f32::reinterpret(word & 0xFFFF_0000));
+    }
+    out
+}

@@ -1,0 +1,472 @@
+//! Matrix × many vectors: the prefill form of dense projections and of the experts, over tiles of token rows.
+//!
+//! A tile is up to [`tile_rows`] rows of one matrix: rows in a row for a dense projection, the rows of one expert otherwise
+//! (the list of [`super::group`]).  `CUBE_POS_Y` is the tile.
+//!
+//! | shape | family           | work of a unit                | weights of a step (32 columns)             |
+//! |-------|------------------|-------------------------------|--------------------------------------------|
+//! | Tiled | Plane, Workgroup | 4 rows × 2 tokens of 64 × 32  | decoded once into 8 KiB of workgroup memory |
+//! | Lane  | Lane             | 8 rows × 8 tokens             | decoded into registers, a row at a time    |
+//!
+//! - `x` f32 `[rows of x, blocks × 32]`, swizzled; entry `r` of the list reads row `r`, `perm[r]` or `perm[r] / chosen` of it
+//! - `w`, `scales`, `bias` of all experts of the chunk: `[experts, rows, blocks]`; dense: one expert
+//! - `out` f32: see [`Epilogue`]
+//!
+//! Every sum runs over the columns in the same order whatever the tile: results do not depend on the chunking of the prompt
+//! beyond the choice between this form and the decode form.
+
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use super::codec::{BLOCK, Codec, F4, U4, block, swizzled};
+use super::experts::{ExpertMatrix, swiglu};
+use super::family::Family;
+use super::launch::{arg, cubes, dims};
+
+/// Rows and tokens of a Lane unit.
+const LANE_ROWS: usize = 8;
+const LANE_TOKENS: usize = 8;
+/// Rows and tokens of a cube, and of its units, in the Tiled shape.
+const TILE_N: usize = 64;
+const TILE_M: usize = 32;
+const UNIT_N: usize = 4;
+const UNIT_M: usize = 2;
+const TILE_UNITS: usize = (TILE_N / UNIT_N) * (TILE_M / UNIT_M);
+
+/// Token rows of a tile.
+pub fn tile_rows(family: Family) -> usize {
+    match family {
+        Family::Lane => LANE_TOKENS,
+        _ => TILE_M,
+    }
+}
+
+/// Which matrix a launch multiplies with, and where its results go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Epilogue {
+    /// Dense: `out[token, base + n] = w·x`.
+    Store,
+    /// Dense: `out[token, n] += w·x + bias`.
+    Residual,
+    /// Experts, first matrix: reads row `perm / chosen`, writes `SwiGLU` of the pair to `out[entry, n / 2]`, swizzled.
+    Swiglu,
+    /// Experts, second matrix: reads row `entry`, writes `w·x + bias` to `out[perm, n]`.
+    Scatter,
+}
+
+impl Epilogue {
+    fn is_dense(self) -> bool {
+        matches!(self, Epilogue::Store | Epilogue::Residual)
+    }
+}
+
+/// What a tile kernel is compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Spec {
+    codec: Codec,
+    epilogue: Epilogue,
+    chosen: usize,
+}
+
+/// The tile of this cube: its expert (relative to the chunk), first entry and number of entries (0: nothing to do).
+#[cube]
+fn tile_of(
+    tiles: &[u32],
+    total: u32,
+    first_expert: u32,
+    expert_count: u32,
+    #[comptime] rows: usize,
+    #[comptime] spec: Spec,
+) -> (usize, usize, usize) {
+    if comptime!(spec.epilogue.is_dense()) {
+        let start = CUBE_POS_Y as usize * rows;
+        (0usize.runtime(), start, min(total as usize - start, rows))
+    } else {
+        let at = CUBE_POS_Y as usize * 3;
+        let count = tiles[at + 2];
+        // The fields of an unused tile were never written.
+        let expert = select(count > 0, tiles[at], first_expert);
+        let here = expert >= first_expert && expert - first_expert < expert_count;
+        (
+            select(here, expert - first_expert, 0u32) as usize,
+            select(count > 0, tiles[at + 1], 0u32) as usize,
+            select(here, count, 0u32) as usize,
+        )
+    }
+}
+
+/// The row of `x` that entry `entry` reads.
+#[cube]
+fn source(perm: &[u32], entry: usize, #[comptime] spec: Spec) -> usize {
+    match spec.epilogue {
+        Epilogue::Swiglu => perm[entry] as usize / comptime!(spec.chosen),
+        _ => entry,
+    }
+}
+
+/// Stores the results of two neighbouring matrix rows `n`, `n + 1` for one entry.
+#[cube]
+fn store(
+    out: &mut [f32],
+    bias: &[f32],
+    perm: &[u32],
+    entry: usize,
+    n: usize,
+    bias_base: usize,
+    a: f32,
+    b: f32,
+    stride: usize,
+    base: usize,
+    limit: f32,
+    #[comptime] spec: Spec,
+) {
+    match spec.epilogue {
+        Epilogue::Store => {
+            out[entry * stride + base + n] = a;
+            out[entry * stride + base + n + 1] = b;
+        }
+        Epilogue::Residual => {
+            out[entry * stride + n] += a + bias[n];
+            out[entry * stride + n + 1] += b + bias[n + 1];
+        }
+        Epilogue::Swiglu => {
+            out[entry * stride + swizzled(n / 2)] = swiglu(a + bias[bias_base + n], b + bias[bias_base + n + 1], limit);
+        }
+        Epilogue::Scatter => {
+            let to = perm[entry] as usize * stride + n;
+            out[to] = a + bias[bias_base + n];
+            out[to + 1] = b + bias[bias_base + n + 1];
+        }
+    }
+}
+
+/// Adds the products of one block of columns: [`LANE_ROWS`] blocks of weights with block `b` of [`LANE_TOKENS`] tokens.
+#[cube]
+fn lane_step<S: Numeric>(
+    x: &[F4],
+    w: &[U4],
+    scales: &[S],
+    at: &Array<usize>,
+    from: &Array<usize>,
+    b: usize,
+    acc: &mut Array<f32>,
+    #[comptime] codec: Codec,
+) {
+    let mut weights = Array::<F4>::new(comptime!(LANE_ROWS * 8));
+    #[unroll]
+    for r in 0..LANE_ROWS {
+        let decoded = block(w, scales, at[r], codec);
+        #[unroll]
+        for j in 0..8usize {
+            weights[comptime!(r * 8 + j)] = decoded[j];
+        }
+    }
+    #[unroll]
+    for t in 0..LANE_TOKENS {
+        #[unroll]
+        for j in 0..8usize {
+            let v = x[(from[t] + b) * 8 + j];
+            #[unroll]
+            for r in 0..LANE_ROWS {
+                acc[comptime!(r * LANE_TOKENS + t)] += weights[comptime!(r * 8 + j)].dot(v);
+            }
+        }
+    }
+}
+
+#[cube(launch_unchecked)]
+fn lane_kernel<S: Numeric>(
+    x: &[F4],
+    w: &[U4],
+    scales: &[S],
+    bias: &[f32],
+    tiles: &[u32],
+    perm: &[u32],
+    out: &mut [f32],
+    blocks: u32,
+    rows: u32,
+    total: u32,
+    first_expert: u32,
+    expert_count: u32,
+    stride: u32,
+    base: u32,
+    limit: f32,
+    #[comptime] spec: Spec,
+) {
+    let rows = rows as usize;
+    let blocks = blocks as usize;
+    let (expert, start, count) = tile_of(tiles, total, first_expert, expert_count, LANE_TOKENS, spec);
+    let first = ABSOLUTE_POS_X as usize * LANE_ROWS;
+    if count > 0 && first < rows {
+        let matrix = expert * rows;
+        let mut from = Array::<usize>::new(LANE_TOKENS);
+        let mut acc = Array::<f32>::new(comptime!(LANE_ROWS * LANE_TOKENS));
+        #[unroll]
+        for t in 0..LANE_TOKENS {
+            from[t] = source(perm, start + min(t.runtime(), count - 1), spec) * blocks;
+            #[unroll]
+            for r in 0..LANE_ROWS {
+                acc[comptime!(r * LANE_TOKENS + t)] = 0.0;
+            }
+        }
+        for b in 0..blocks {
+            let mut rows_of_block = Array::<usize>::new(LANE_ROWS);
+            #[unroll]
+            for r in 0..LANE_ROWS {
+                rows_of_block[r] = (matrix + min(first + r, rows - 1)) * blocks + b;
+            }
+            lane_step(x, w, scales, &rows_of_block, &from, b, &mut acc, spec.codec);
+        }
+        #[unroll]
+        for t in 0..LANE_TOKENS {
+            if t < count {
+                #[unroll]
+                for pair in 0..comptime!(LANE_ROWS / 2) {
+                    let n = first + pair * 2;
+                    if n < rows {
+                        let a = acc[comptime!(2 * pair * LANE_TOKENS + t)];
+                        let b = acc[comptime!((2 * pair + 1) * LANE_TOKENS + t)];
+                        store(out, bias, perm, start + t, n, matrix, a, b, stride as usize, base as usize, limit, spec);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds the products of one block of columns that lies in workgroup memory.
+#[cube]
+fn tiled_step(ws: &[F4], xs: &[F4], unit_n: usize, unit_m: usize, acc: &mut Array<f32>) {
+    for j in 0..8usize {
+        #[unroll]
+        for m in 0..UNIT_M {
+            let v = xs[(unit_m + m) * 8 + j];
+            #[unroll]
+            for n in 0..UNIT_N {
+                acc[comptime!(n * UNIT_M + m)] += ws[(unit_n + n) * 8 + j].dot(v);
+            }
+        }
+    }
+}
+
+#[cube(launch_unchecked)]
+fn tiled_kernel<S: Numeric>(
+    x: &[F4],
+    w: &[U4],
+    scales: &[S],
+    bias: &[f32],
+    tiles: &[u32],
+    perm: &[u32],
+    out: &mut [f32],
+    blocks: u32,
+    rows: u32,
+    total: u32,
+    first_expert: u32,
+    expert_count: u32,
+    stride: u32,
+    base: u32,
+    limit: f32,
+    #[comptime] spec: Spec,
+) {
+    let rows = rows as usize;
+    let blocks = blocks as usize;
+    let unit = UNIT_POS as usize;
+    let (expert, start, count) = tile_of(tiles, total, first_expert, expert_count, TILE_M, spec);
+    let matrix = expert * rows;
+    let n0 = CUBE_POS_X as usize * TILE_N;
+    // Which row of x this unit carries into workgroup memory.  Without work the list may hold anything, also beyond x.
+    let listed = source(perm, start + min(unit / 8, max(count, 1) - 1), spec);
+    let carried = select(count > 0, listed, 0usize) * blocks;
+    let mut ws = Shared::<[F4]>::new_slice(comptime!(TILE_N * 8));
+    let mut xs = Shared::<[F4]>::new_slice(comptime!(TILE_M * 8));
+    let unit_n = unit % comptime!(TILE_N / UNIT_N) * UNIT_N;
+    let unit_m = unit / comptime!(TILE_N / UNIT_N) * UNIT_M;
+    let mut acc = Array::<f32>::new(comptime!(UNIT_N * UNIT_M));
+    #[unroll]
+    for i in 0..comptime!(UNIT_N * UNIT_M) {
+        acc[i] = 0.0;
+    }
+    for b in 0..blocks {
+        if unit < TILE_N {
+            let row = matrix + min(n0 + unit, rows - 1);
+            let decoded = block(w, scales, row * blocks + b, spec.codec);
+            #[unroll]
+            for j in 0..8usize {
+                ws[unit * 8 + j] = decoded[j];
+            }
+        }
+        xs[unit] = x[(carried + b) * 8 + unit % 8];
+        sync_cube();
+        tiled_step(&ws, &xs, unit_n, unit_m, &mut acc);
+        sync_cube();
+    }
+    #[unroll]
+    for m in 0..UNIT_M {
+        #[unroll]
+        for pair in 0..comptime!(UNIT_N / 2) {
+            let n = n0 + unit_n + pair * 2;
+            if unit_m + m < count && n < rows {
+                let a = acc[comptime!(2 * pair * UNIT_M + m)];
+                let b = acc[comptime!((2 * pair + 1) * UNIT_M + m)];
+                let entry = start + unit_m + m;
+                store(out, bias, perm, entry, n, matrix, a, b, stride as usize, base as usize, limit, spec);
+            }
+        }
+    }
+}
+
+/// Operands of a launch, whichever kernel runs.
+struct Operands<'a> {
+    x: &'a CubeTensor,
+    w: &'a CubeTensor,
+    scales: Option<&'a CubeTensor>,
+    bias: &'a CubeTensor,
+    tiles: &'a CubeTensor,
+    perm: &'a CubeTensor,
+    out: &'a CubeTensor,
+    blocks: usize,
+    rows: usize,
+    total: usize,
+    first_expert: usize,
+    expert_count: usize,
+    stride: usize,
+    base: usize,
+    limit: f32,
+    tile_count: usize,
+}
+
+macro_rules! launch {
+    ($kernel:ident::<$scale:ty>, $o:ident, $count:expr, $dim:expr, $scales:expr, $spec:ident) => {
+        // SAFETY: the callers checked all shapes; the kernels clamp rows and entries, and store only inside the tile.
+        unsafe {
+            $kernel::launch_unchecked::<$scale>(
+                &$o.x.client,
+                $count,
+                $dim,
+                arg($o.x, 4),
+                arg($o.w, 4),
+                $scales,
+                arg($o.bias, 1),
+                arg($o.tiles, 1),
+                arg($o.perm, 1),
+                arg($o.out, 1),
+                $o.blocks as u32,
+                $o.rows as u32,
+                $o.total as u32,
+                $o.first_expert as u32,
+                $o.expert_count as u32,
+                $o.stride as u32,
+                $o.base as u32,
+                $o.limit,
+                $spec,
+            );
+        }
+    };
+}
+
+fn launch(o: &Operands, spec: Spec, family: Family) {
+    let y = o.tile_count as u32;
+    match family {
+        Family::Lane => {
+            let (count, dim) = (CubeCount::Static(cubes(o.rows, 8 * LANE_ROWS as u32), y, 1), CubeDim::new_1d(8));
+            match o.scales {
+                Some(scales) => launch!(lane_kernel::<u32>, o, count, dim, arg(scales, 1), spec),
+                None => launch!(lane_kernel::<f32>, o, count, dim, arg(o.bias, 1), spec),
+            }
+        }
+        _ => {
+            let count = CubeCount::Static(cubes(o.rows, TILE_N as u32), y, 1);
+            let dim = CubeDim::new_1d(TILE_UNITS as u32);
+            match o.scales {
+                Some(scales) => launch!(tiled_kernel::<u32>, o, count, dim, arg(scales, 1), spec),
+                None => launch!(tiled_kernel::<f32>, o, count, dim, arg(o.bias, 1), spec),
+            }
+        }
+    }
+}
+
+/// `out[:, base..] = x wᵀ` ([`Epilogue::Store`]) or `out += x wᵀ + bias` ([`Epilogue::Residual`]) for a BF16 matrix.
+pub fn dense(
+    x: &CubeTensor,
+    w: &CubeTensor,
+    bias: &CubeTensor,
+    out: &CubeTensor,
+    base: usize,
+    epilogue: Epilogue,
+    family: Family,
+) {
+    let [tokens, width] = dims(x);
+    let [rows, words] = dims(w);
+    let [out_tokens, stride] = dims(out);
+    assert!(epilogue.is_dense() && rows.is_multiple_of(2), "tile: a dense matrix of an even number of rows");
+    assert_eq!((words * 2, out_tokens), (width, tokens), "tile: weight columns, output rows");
+    assert!(
+        base + rows <= stride && width.is_multiple_of(BLOCK),
+        "tile: columns {base}+{rows} of {stride}, width {width}"
+    );
+    let operands = Operands {
+        x,
+        w,
+        scales: None,
+        bias,
+        // Not read by a dense launch.
+        tiles: w,
+        perm: w,
+        out,
+        blocks: width / BLOCK,
+        rows,
+        total: tokens,
+        first_expert: 0,
+        expert_count: 1,
+        stride,
+        base,
+        limit: 0.0,
+        tile_count: tokens.div_ceil(tile_rows(family)),
+    };
+    launch(&operands, Spec { codec: Codec::Bf16, epilogue, chosen: 1 }, family);
+}
+
+/// One matrix of the experts over the tiles of a chunk: [`Epilogue::Swiglu`] or [`Epilogue::Scatter`].
+pub fn experts(
+    x: &CubeTensor,
+    tiles: &CubeTensor,
+    perm: &CubeTensor,
+    m: &ExpertMatrix,
+    out: &CubeTensor,
+    epilogue: Epilogue,
+    chosen: usize,
+    limit: f32,
+    family: Family,
+) {
+    let [_, width] = dims(x);
+    let [experts, rows, words] = dims(m.blocks);
+    let [entries] = dims(perm);
+    let [tile_count, _] = dims(tiles);
+    let stride = if epilogue == Epilogue::Swiglu { rows / 2 } else { rows };
+    let [tokens, slots, out_width] = dims(out);
+    assert!(!epilogue.is_dense() && words * 8 == width, "tile: expert columns");
+    assert_eq!(
+        (tokens * slots, out_width, dims(m.bias)),
+        (entries, stride, [experts, rows]),
+        "tile: expert output and bias"
+    );
+    let operands = Operands {
+        x,
+        w: m.blocks,
+        scales: Some(m.scales),
+        bias: m.bias,
+        tiles,
+        perm,
+        out,
+        blocks: width / BLOCK,
+        rows,
+        total: entries,
+        first_expert: m.first,
+        expert_count: experts,
+        stride,
+        base: 0,
+        limit,
+        tile_count,
+    };
+    launch(&operands, Spec { codec: Codec::Mxfp4 { scale_offset: m.scale_offset }, epilogue, chosen }, family);
+}

@@ -1,0 +1,463 @@
+//! From any checkpoint's mapped bytes to the device.
+//!
+//! Bytes are written piece by piece into their final buffers; nothing larger than a piece is held twice on the host.  What a
+//! format changes (model.bin: interleaved and scaled Q and K, scale offset) stays as it is: the kernels know.
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+
+use super::experts::{Experts, Packed};
+use super::pager::Pager;
+use super::{Block, GptOss, Table};
+use crate::checkpoint::config::MXFP4_BLOCK_VALUES;
+use crate::checkpoint::source::slice_of;
+use crate::checkpoint::{Layout, ModelConfig, Role, TensorId, WeightSource};
+use crate::device::{Compute, DeviceError};
+use crate::kernels::codec::{BLOCK, KvType};
+use crate::kernels::ops::{ExpertChunk, Words};
+use crate::kernels::qkv::Heads;
+use crate::model_bin::layout::SCALE_OFFSET;
+use crate::nn::rope::Yarn;
+use crate::open::AnyCheckpoint;
+use crate::quant::bf16;
+use crate::telemetry::Progress;
+
+/// Scale bytes above it, without offset, have no finite factor on the device.
+const SCALE_MAX: u8 = 252;
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Device memory for weights, caches and scratch together, bytes; experts page to stay below it.
+    pub device_memory: Option<u64>,
+    /// Longest sequence that will be run, tokens: what the budget must leave room for.
+    pub context: usize,
+    /// Tokens of a prompt chunk.
+    pub chunk: usize,
+    /// How keys and values are cached.
+    pub kv: KvType,
+}
+
+/// Why a model cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The kernels do not cover the geometry.
+    #[error("{path}: {field} is {found}; the device kernels need {want}")]
+    Geometry {
+        /// The checkpoint.
+        path: std::path::PathBuf,
+        /// Of the config.
+        field: &'static str,
+        /// What is needed.
+        want: &'static str,
+        /// Its value.
+        found: usize,
+    },
+    /// A row or an expert is larger than a buffer may be.
+    #[error("{path}: {what} takes {bytes} bytes, the adapter's buffers hold {max}")]
+    TooLargeForBuffer {
+        /// The checkpoint.
+        path: std::path::PathBuf,
+        /// The tensor, or the part of it.
+        what: String,
+        /// Its size.
+        bytes: usize,
+        /// The adapter's limit.
+        max: usize,
+    },
+    /// The budget leaves no room for an expert.
+    #[error(
+        "{path}: --device-memory {budget} is too small: weights that stay, cache and scratch take {fixed} bytes, one expert {expert}"
+    )]
+    BudgetTooSmall {
+        /// The checkpoint.
+        path: std::path::PathBuf,
+        /// What was given.
+        budget: u64,
+        /// What is needed besides experts.
+        fixed: u64,
+        /// One expert.
+        expert: u64,
+    },
+    /// A scale is NaN or too large.
+    #[error(
+        "{path}: tensor `{tensor}`: scale byte {found} of expert {expert}; the largest with a finite factor is {max}"
+    )]
+    Scale {
+        /// The checkpoint.
+        path: std::path::PathBuf,
+        /// The original name.
+        tensor: String,
+        /// The expert.
+        expert: usize,
+        /// The byte as stored.
+        found: u8,
+        /// The largest allowed.
+        max: u8,
+    },
+    /// Someone asked to stop.
+    #[error("interrupted")]
+    Cancelled,
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+/// What a block's experts look like.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExpertShape {
+    /// Experts of a block.
+    pub experts: usize,
+    /// Experts a token is sent to.
+    pub chosen: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Inner width.
+    pub intermediate: usize,
+    /// Clamp of the SwiGLU.
+    pub limit: f32,
+    /// What the file adds to scales.
+    pub scale_offset: u32,
+}
+
+/// One of an expert's two matrices.
+#[derive(Debug, Clone, Copy)]
+struct Half {
+    blocks: Role,
+    scales: Role,
+    bias: Role,
+    rows: usize,
+    columns: usize,
+}
+
+impl Half {
+    fn blocks_bytes(self) -> usize {
+        self.rows * self.columns / 2
+    }
+
+    fn scales_bytes(self) -> usize {
+        self.rows * self.columns / MXFP4_BLOCK_VALUES
+    }
+
+    /// On the device: packed blocks, scales, bias as f32.
+    fn device_bytes(self) -> usize {
+        self.blocks_bytes() + self.scales_bytes() + self.rows * 4
+    }
+}
+
+impl ExpertShape {
+    fn new(c: &ModelConfig, layout: Layout) -> Self {
+        Self {
+            experts: c.experts,
+            chosen: c.experts_per_token,
+            hidden: c.hidden,
+            intermediate: c.intermediate,
+            limit: c.swiglu_limit,
+            scale_offset: if layout == Layout::ModelBin { SCALE_OFFSET as u32 } else { 0 },
+        }
+    }
+
+    fn halves(&self) -> [Half; 2] {
+        let half = |blocks, scales, bias, rows, columns| Half { blocks, scales, bias, rows, columns };
+        [
+            half(Role::Mlp1Blocks, Role::Mlp1Scales, Role::Mlp1Bias, 2 * self.intermediate, self.hidden),
+            half(Role::Mlp2Blocks, Role::Mlp2Scales, Role::Mlp2Bias, self.hidden, self.intermediate),
+        ]
+    }
+
+    /// Device bytes of one expert.
+    pub fn expert_bytes(&self) -> usize {
+        self.halves().iter().map(|half| half.device_bytes()).sum()
+    }
+}
+
+/// Reads tensors of one checkpoint and writes them to one device.
+#[derive(Clone)]
+struct Loader {
+    compute: Compute,
+    checkpoint: Arc<AnyCheckpoint>,
+    shape: ExpertShape,
+}
+
+impl GptOss {
+    /// Puts the checkpoint's model on the device.
+    pub fn load(
+        checkpoint: Arc<AnyCheckpoint>,
+        compute: &Compute,
+        options: &LoadOptions,
+        progress: &dyn Progress,
+    ) -> Result<Self, LoadError> {
+        let source = checkpoint.source();
+        let config = source.config().clone();
+        let shape = ExpertShape::new(&config, source.layout());
+        let loader = Loader { compute: compute.clone(), checkpoint: checkpoint.clone(), shape };
+        loader.check_geometry()?;
+        let pager = loader.pager(options)?;
+        let total: usize = TensorId::each(&config).map(|t| t.bytes(&config)).sum();
+        progress.begin("loading", total as u64);
+        let embedding = loader.table(Role::Embedding, progress)?;
+        let mut blocks = Vec::with_capacity(config.layers);
+        for layer in 0..config.layers {
+            blocks.push(loader.block(layer, pager.as_ref(), progress)?);
+        }
+        let norm = loader.vector(TensorId::outside(Role::FinalNorm));
+        let unembedding = loader.table(Role::Unembedding, progress)?;
+        compute.wait();
+        progress.finish();
+        let heads = Heads {
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            interleaved: source.layout() == Layout::ModelBin,
+            kv: options.kv,
+        };
+        let yarn = Yarn::new(&config.rope, config.head_dim);
+        let vocab_rows = source.vocab_rows();
+        Ok(Self { compute: compute.clone(), config, heads, yarn, embedding, blocks, norm, unembedding, vocab_rows })
+    }
+
+    /// What paging has done so far, if experts are paged.
+    pub fn pager(&self) -> Option<&Pager> {
+        self.blocks.iter().find_map(|block| match &block.experts {
+            Experts::Paged(pager, _) => Some(pager.as_ref()),
+            Experts::Resident(..) => None,
+        })
+    }
+}
+
+impl Loader {
+    fn source(&self) -> &dyn WeightSource {
+        self.checkpoint.source()
+    }
+
+    fn config(&self) -> &ModelConfig {
+        self.source().config()
+    }
+
+    fn check_geometry(&self) -> Result<(), LoadError> {
+        let c = self.config();
+        let rules = [
+            ("head_dim", c.head_dim, c.head_dim.is_multiple_of(4), "a multiple of 4"),
+            ("num_attention_heads × head_dim", c.q_rows(), c.q_rows().is_multiple_of(BLOCK), "a multiple of 32"),
+            ("head_dim", c.head_dim, c.head_dim <= 120, "at most 120"),
+            ("num_experts", c.experts, c.experts <= 256, "at most 256"),
+            ("experts_per_token", c.experts_per_token, c.experts_per_token <= 128, "at most 128"),
+        ];
+        match rules.into_iter().find(|(_, _, holds, _)| !holds) {
+            None => Ok(()),
+            Some((field, found, _, want)) => {
+                Err(LoadError::Geometry { path: self.source().path().into(), field, want, found })
+            }
+        }
+    }
+
+    /// How many of `items` of `item_bytes` each fit a buffer.
+    fn per_buffer(&self, what: impl Fn() -> String, item_bytes: usize) -> Result<usize, LoadError> {
+        let max = self.compute.buffer_bytes_max();
+        match max / item_bytes {
+            0 => Err(LoadError::TooLargeForBuffer {
+                path: self.source().path().into(),
+                what: what(),
+                bytes: item_bytes,
+                max,
+            }),
+            n => Ok(n),
+        }
+    }
+
+    /// A BF16 vector, widened.
+    fn vector(&self, tensor: TensorId) -> Tensor<1> {
+        self.floats(&self.widened(tensor))
+    }
+
+    fn floats(&self, values: &[f32]) -> Tensor<1> {
+        let tensor = self.compute.floats([values.len()]);
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.compute.write(&tensor, 0, &bytes);
+        tensor
+    }
+
+    fn widened(&self, tensor: TensorId) -> Vec<f32> {
+        widen(&self.source().segments(tensor).concat())
+    }
+
+    /// A BF16 matrix as it is stored.
+    fn matrix(&self, tensor: TensorId, progress: &dyn Progress) -> Result<Words<2>, LoadError> {
+        let (rows, row_bytes) = (tensor.shape(self.config())[0], tensor.row_bytes(self.config()));
+        self.per_buffer(|| format!("tensor `{}`", tensor.original_name()), rows * row_bytes)?;
+        let words = self.compute.words([rows, row_bytes / 4]);
+        let mut at = 0;
+        for segment in self.source().segments(tensor) {
+            self.compute.write(&words, at, segment);
+            at += segment.len();
+        }
+        advance(progress, at)?;
+        Ok(words)
+    }
+
+    /// Embedding or unembedding, in pieces that fit buffers.
+    fn table(&self, role: Role, progress: &dyn Progress) -> Result<Table, LoadError> {
+        let tensor = TensorId::outside(role);
+        let row_bytes = tensor.row_bytes(self.config());
+        let rows_max = self.per_buffer(|| format!("a row of `{}`", tensor.original_name()), row_bytes)?;
+        // An even number of rows: the tiles store pairs.
+        let rows_max = (rows_max & !1).max(1);
+        let (rows, segments) = (self.source().vocab_rows(), self.source().segments(tensor));
+        let mut table = Table::new();
+        for first in (0..rows).step_by(rows_max) {
+            let count = rows_max.min(rows - first);
+            let words = self.compute.words([count, row_bytes / 4]);
+            self.compute.write(&words, 0, slice_of(&segments, first * row_bytes, count * row_bytes));
+            advance(progress, count * row_bytes)?;
+            table.push((first, words));
+        }
+        Ok(table)
+    }
+
+    fn block(&self, layer: usize, pager: Option<&Arc<Pager>>, progress: &dyn Progress) -> Result<Block, LoadError> {
+        let of = |role| TensorId::of_block(role, layer);
+        let mut params = self.widened(of(Role::MlpNorm));
+        params.extend(self.widened(of(Role::GateBias)));
+        Ok(Block {
+            attention_norm: self.vector(of(Role::AttnNorm)),
+            qkv: self.matrix(of(Role::QkvWeight), progress)?,
+            qkv_bias: self.vector(of(Role::QkvBias)),
+            sinks: self.vector(of(Role::Sinks)),
+            out: self.matrix(of(Role::OutWeight), progress)?,
+            out_bias: self.vector(of(Role::OutBias)),
+            route_params: self.floats(&params),
+            gate: self.matrix(of(Role::GateWeight), progress)?,
+            experts: match pager {
+                Some(pager) => Experts::Paged(pager.clone(), self.shape),
+                None => Experts::Resident(self.resident(layer, progress)?, self.shape),
+            },
+        })
+    }
+
+    /// Empty buffers for `experts` experts.
+    fn packed(&self, experts: usize) -> Result<Packed, LoadError> {
+        let chunks = |half: Half| -> Result<Vec<(usize, ExpertChunk)>, LoadError> {
+            let most = self.per_buffer(|| format!("an expert of `{:?}`", half.blocks), half.blocks_bytes())?;
+            let chunk = |first: usize| {
+                let count = most.min(experts - first);
+                let blocks = self.compute.words([count, half.rows, half.columns / 8]);
+                let scales = self.compute.words([(count * half.scales_bytes()).div_ceil(4)]);
+                (first, ExpertChunk { blocks, scales, bias: self.compute.floats([count, half.rows]) })
+            };
+            Ok((0..experts).step_by(most).map(chunk).collect())
+        };
+        let [up, down] = self.shape.halves();
+        Ok(Packed { up: chunks(up)?, down: chunks(down)? })
+    }
+
+    fn resident(&self, layer: usize, progress: &dyn Progress) -> Result<Packed, LoadError> {
+        let packed = self.packed(self.shape.experts)?;
+        for expert in 0..self.shape.experts {
+            self.check_scales(layer, expert)?;
+            self.write_expert(layer, expert, &packed, expert);
+            advance(progress, self.shape.expert_bytes())?;
+        }
+        Ok(packed)
+    }
+
+    /// Writes one expert into slot `slot` of `packed`.
+    fn write_expert(&self, layer: usize, expert: usize, packed: &Packed, slot: usize) {
+        for (half, chunks) in self.shape.halves().into_iter().zip([&packed.up, &packed.down]) {
+            let index = chunks.partition_point(|(first, _)| *first <= slot) - 1;
+            let (first, chunk) = &chunks[index];
+            let at = slot - first;
+            let bias = widen(self.part(layer, half.bias, expert, half.rows * 2));
+            let bias: Vec<u8> = bias.iter().flat_map(|x| x.to_le_bytes()).collect();
+            let (blocks, scales) = (half.blocks_bytes(), half.scales_bytes());
+            self.compute.write(&chunk.blocks, at * blocks, self.part(layer, half.blocks, expert, blocks));
+            self.compute.write(&chunk.scales, at * scales, self.part(layer, half.scales, expert, scales));
+            self.compute.write(&chunk.bias, at * half.rows * 4, &bias);
+        }
+    }
+
+    /// The stored bytes of one expert's part of a tensor.
+    fn part(&self, layer: usize, role: Role, expert: usize, bytes: usize) -> &[u8] {
+        let segments = self.source().segments(TensorId::of_block(role, layer));
+        slice_of(&segments, expert * bytes, bytes)
+    }
+
+    fn check_scales(&self, layer: usize, expert: usize) -> Result<(), LoadError> {
+        let max = SCALE_MAX + self.shape.scale_offset.min(2) as u8;
+        for half in self.shape.halves() {
+            let scales = self.part(layer, half.scales, expert, half.scales_bytes());
+            if let Some(&found) = scales.iter().find(|&&byte| byte > max) {
+                let tensor = TensorId::of_block(half.scales, layer).original_name();
+                return Err(LoadError::Scale { path: self.source().path().into(), tensor, expert, found, max });
+            }
+        }
+        Ok(())
+    }
+
+    /// The pager that the budget calls for, if it does.
+    fn pager(&self, options: &LoadOptions) -> Result<Option<Arc<Pager>>, LoadError> {
+        let Some(budget) = options.device_memory else { return Ok(None) };
+        let (c, expert) = (self.config(), self.shape.expert_bytes() as u64);
+        let (fixed, _) = footprint(self.source(), options);
+        let slots = budget.saturating_sub(fixed) / expert;
+        if slots == 0 {
+            return Err(LoadError::BudgetTooSmall { path: self.source().path().into(), budget, fixed, expert });
+        }
+        let slots = slots as usize;
+        if slots >= c.layers * c.experts {
+            return Ok(None);
+        }
+        for layer in 0..c.layers {
+            (0..c.experts).try_for_each(|expert| self.check_scales(layer, expert))?;
+        }
+        let packed = self.packed(slots)?;
+        let (loader, target) = (self.clone(), packed.clone());
+        let fetch = move |layer, expert, slot| loader.write_expert(layer, expert, &target, slot);
+        Ok(Some(Arc::new(Pager::new(packed, slots, expert, Box::new(fetch)))))
+    }
+}
+
+/// Device bytes of everything but experts, and of one expert.
+pub fn footprint(source: &dyn WeightSource, options: &LoadOptions) -> (u64, u64) {
+    let (c, vocab) = (source.config(), source.vocab_rows());
+    let expert = ExpertShape::new(c, source.layout()).expert_bytes() as u64;
+    (dense_bytes(source) + cache_bytes(c, options) + scratch_bytes(c, options.chunk, vocab), expert)
+}
+
+/// Device bytes of the weights that always stay.
+fn dense_bytes(source: &dyn WeightSource) -> u64 {
+    let c = source.config();
+    let bytes = |t: TensorId| match t.role {
+        Role::Embedding | Role::Unembedding => source.vocab_rows() * t.row_bytes(c),
+        role if role.is_of_an_expert() => 0,
+        Role::QkvWeight | Role::OutWeight | Role::GateWeight => t.bytes(c),
+        // Vectors are widened.
+        _ => 2 * t.bytes(c),
+    };
+    TensorId::each(c).map(bytes).sum::<usize>() as u64
+}
+
+/// Device bytes of the caches of a sequence at its longest.
+pub fn cache_bytes(c: &ModelConfig, options: &LoadOptions) -> u64 {
+    let slots = |layer: usize| match layer.is_multiple_of(2) {
+        true => (2 * c.sliding_window + options.chunk).min(options.context),
+        false => options.context.next_power_of_two(),
+    };
+    let row_bytes = 2 * 4 * (c.kv_rows() / options.kv.per_word()) as u64;
+    (0..c.layers).map(|layer| slots(layer) as u64 * row_bytes).sum()
+}
+
+/// Device bytes of what a chunk needs while it passes through a block, and of the logits of a row.
+pub fn scratch_bytes(c: &ModelConfig, chunk: usize, vocab: usize) -> u64 {
+    let row = 5 * c.hidden + 2 * c.qkv_rows() + c.experts_per_token * (c.intermediate + c.hidden) + c.experts;
+    4 * (chunk * row + vocab) as u64
+}
+
+fn widen(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(2).map(|b| bf16::to_f32(u16::from_le_bytes([b[0], b[1]]))).collect()
+}
+
+fn advance(progress: &dyn Progress, bytes: usize) -> Result<(), LoadError> {
+    progress.advance(bytes as u64);
+    if progress.cancelled() { Err(LoadError::Cancelled) } else { Ok(()) }
+}

@@ -1,0 +1,188 @@
+//! GPT-OSS: the forward pass of a chunk of tokens over the cache.
+//!
+//! ```text
+//! x = embedding[token]
+//! each layer:  x += W_o · attention(rope(q), rope(k), v) + b_o      q, k, v = W · norm(x) + b
+//!              x += Σ weight · expert(norm(x))                      chosen and weighted by the router
+//! logits = U · norm(x)
+//! ```
+//!
+//! Pre-norm, two residual adds, even layers windowed, a learned sink in every softmax.  Launches of a decoded token: 7 a layer
+//! (norm, qkv, attention, output, route, up, down) and one more for every further buffer the experts are split over, plus
+//! embedding, norm and unembedding.
+
+pub mod experts;
+pub mod load;
+pub mod pager;
+pub mod probe;
+pub mod stage;
+
+use burn::tensor::{Int, Tensor};
+
+use self::experts::Experts;
+use self::probe::Probe;
+use self::stage::Stage;
+use crate::checkpoint::ModelConfig;
+use crate::device::{Compute, DeviceError};
+use crate::kernels::ops::{
+    Words, embedding_rows, linear_residual, linear_store, project_qkv, rms_norm_swizzled, route_tokens, sink_attention,
+};
+use crate::kernels::qkv::Heads;
+use crate::kernels::route::Choice;
+use crate::nn::kv_cache::{LayerCache, Reach};
+use crate::nn::rope::Yarn;
+
+/// Rows of a table too large for one buffer: the first row of each piece, and the piece.
+pub type Table = Vec<(usize, Words<2>)>;
+
+/// The weights of one block.
+#[derive(Debug)]
+pub struct Block {
+    attention_norm: Tensor<1>,
+    qkv: Words<2>,
+    qkv_bias: Tensor<1>,
+    sinks: Tensor<1>,
+    out: Words<2>,
+    out_bias: Tensor<1>,
+    /// Gain of the norm, then the router's bias.
+    route_params: Tensor<1>,
+    gate: Words<2>,
+    experts: Experts,
+}
+
+/// The model on a device.
+#[derive(Debug)]
+pub struct GptOss {
+    compute: Compute,
+    config: ModelConfig,
+    heads: Heads,
+    yarn: Yarn,
+    embedding: Table,
+    blocks: Vec<Block>,
+    norm: Tensor<1>,
+    unembedding: Table,
+    vocab_rows: usize,
+}
+
+/// The caches of all layers of one sequence.
+pub type Cache = Vec<LayerCache>;
+
+impl GptOss {
+    /// The model's numbers.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The device it lives on.
+    pub fn compute(&self) -> &Compute {
+        &self.compute
+    }
+
+    /// Rows of embedding and unembedding: ids below it are valid, and logits are that wide.
+    pub fn vocab_rows(&self) -> usize {
+        self.vocab_rows
+    }
+
+    /// How far back layer `layer` looks: even layers have the window.
+    pub fn reach(&self, layer: usize) -> Reach {
+        if layer.is_multiple_of(2) { Reach::Window(self.config.sliding_window) } else { Reach::Full }
+    }
+
+    /// Empty caches for a sequence of at most `context` positions, entered in chunks of at most `chunk`.
+    pub fn new_cache(&self, chunk: usize, context: usize) -> Cache {
+        let width = self.heads.cache_words();
+        let layer = |l| LayerCache::new(&self.compute, width, self.reach(l), chunk, context);
+        (0..self.config.layers).map(layer).collect()
+    }
+
+    /// The residual stream of `tokens`, which start at `position`, after all blocks: `[tokens, hidden]`.
+    pub async fn hidden(
+        &self,
+        tokens: &[u32],
+        position: usize,
+        cache: &mut Cache,
+        context: usize,
+        mut probe: Option<&mut Probe>,
+    ) -> Result<Tensor<2>, DeviceError> {
+        let step =
+            self.compute.upload(&self.yarn.step(position, tokens.len()), [4 + tokens.len() * self.config.head_dim]);
+        let mut x = self.embed(tokens);
+        if let Some(probe) = &mut probe {
+            probe.natural(Stage::Embedding, None, &x);
+        }
+        for (layer, cache) in cache.iter_mut().enumerate() {
+            x = self.block(layer, x, &step, cache, context, probe.as_deref_mut()).await?;
+        }
+        Ok(x)
+    }
+
+    /// Block `layer` on the residual stream `x` of a chunk.
+    async fn block(
+        &self,
+        layer: usize,
+        x: Tensor<2>,
+        step: &Tensor<1, Int>,
+        cache: &mut LayerCache,
+        context: usize,
+        mut probe: Option<&mut Probe>,
+    ) -> Result<Tensor<2>, DeviceError> {
+        let (b, family, [tokens, _]) = (&self.blocks[layer], self.compute.family(), x.dims());
+
+        let t = rms_norm_swizzled(&x, &b.attention_norm, family);
+        let (keys, values, window) = cache.extend(&self.compute, tokens, context);
+        let q = project_qkv(t.clone(), &b.qkv, &b.qkv_bias, step, keys, values, self.heads, family);
+        let a = sink_attention(q.clone(), keys, values, &b.sinks, step, window, self.heads, family);
+        let x = linear_residual(a.clone(), &b.out, &b.out_bias, x, family);
+        if let Some(probe) = &mut probe {
+            let (keys, values) = cache.last(tokens);
+            probe.swizzled(Stage::AttentionNorm, Some(layer), &t);
+            probe.natural(Stage::Query, Some(layer), &q);
+            probe.cached(Stage::Key, layer, keys, self.heads.kv);
+            probe.cached(Stage::Value, layer, values, self.heads.kv);
+            probe.swizzled(Stage::Attention, Some(layer), &a);
+            probe.natural(Stage::AttentionResidual, Some(layer), &x);
+        }
+
+        let choice = Choice { experts: self.config.experts, chosen: self.config.experts_per_token };
+        let (t, scores, ids) = route_tokens(&x, &b.route_params, &b.gate, choice, family);
+        if let Some(probe) = &mut probe {
+            probe.swizzled(Stage::MlpNorm, Some(layer), &t);
+            probe.natural(Stage::RouterLogits, Some(layer), &scores.clone().narrow(1, 0, choice.experts));
+            probe.natural(Stage::ExpertWeights, Some(layer), &scores.clone().narrow(1, choice.experts, choice.chosen));
+            probe.ids(layer, &ids);
+        }
+        let x = b.experts.forward(&self.compute, layer, &t, &ids, &scores, x, probe.as_deref_mut()).await?;
+        if let Some(probe) = &mut probe {
+            probe.natural(Stage::BlockOutput, Some(layer), &x);
+        }
+        Ok(x)
+    }
+
+    fn embed(&self, tokens: &[u32]) -> Tensor<2> {
+        let ids = self.compute.upload(tokens, [tokens.len()]);
+        let mut x = self.compute.scratch([tokens.len(), self.config.hidden]);
+        for (base, table) in &self.embedding {
+            let holds = |&id: &u32| (*base..base + table.dims()[0]).contains(&(id as usize));
+            if tokens.iter().any(holds) {
+                x = embedding_rows(&ids, table, x, *base);
+            }
+        }
+        x
+    }
+
+    /// Logits of rows of the residual stream: `[rows, vocab_rows]`.
+    pub fn logits(&self, x: &Tensor<2>, probe: Option<&mut Probe>) -> Tensor<2> {
+        let family = self.compute.family();
+        let t = rms_norm_swizzled(x, &self.norm, family);
+        if let Some(probe) = probe {
+            probe.swizzled(Stage::FinalNorm, None, &t);
+        }
+        let out = self.compute.scratch([x.dims()[0], self.vocab_rows]);
+        self.unembedding.iter().fold(out, |out, (base, table)| linear_store(&t, table, out, *base, family))
+    }
+
+    /// Positions whose logits fit one buffer.
+    pub fn logit_rows_max(&self) -> usize {
+        (self.compute.buffer_bytes_max() / (self.vocab_rows * 4)).max(1)
+    }
+}

@@ -1,0 +1,43 @@
+//! Rotary embedding angles with YaRN scaling ("NTK by parts"), position-exact.
+//!
+//! `f_i = theta^(2i/d)`; `inv_i = ramp_i / (factor · f_i) + (1 − ramp_i) / f_i` with
+//! `ramp_i = clamp((i − low) / (high − low), 0, 1)` and the correction range not rounded; cos and sin are multiplied by the
+//! concentration (Peng et al., YaRN; OpenAI's gpt-oss reference).  Angles are computed in f64 and rounded once: in f32 the
+//! angle itself would be off by `position · 6e-8` radians.
+
+use crate::checkpoint::RopeConfig;
+use crate::kernels::qkv::STEP_ANGLES;
+
+/// Frequencies of a head.
+#[derive(Debug, Clone)]
+pub struct Yarn {
+    inverse_frequencies: Vec<f64>,
+    concentration: f64,
+}
+
+impl Yarn {
+    /// The frequencies that `rope` gives heads of `head_dim`.
+    pub fn new(rope: &RopeConfig, head_dim: usize) -> Self {
+        let (low, high) = rope.correction_range(head_dim);
+        let inverse = |i: usize| {
+            let frequency = rope.theta.powf(2.0 * i as f64 / head_dim as f64);
+            let ramp = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
+            ramp / (rope.scaling_factor * frequency) + (1.0 - ramp) / frequency
+        };
+        Self { inverse_frequencies: (0..head_dim / 2).map(inverse).collect(), concentration: rope.concentration() }
+    }
+
+    /// The step buffer of `tokens` tokens from `position` on: see [`crate::kernels::qkv`].
+    pub fn step(&self, position: usize, tokens: usize) -> Vec<u32> {
+        let mut words = vec![0; STEP_ANGLES];
+        words[0] = position as u32;
+        for p in position..position + tokens {
+            for inverse in &self.inverse_frequencies {
+                let (sin, cos) = (p as f64 * inverse).sin_cos();
+                words.push(((cos * self.concentration) as f32).to_bits());
+                words.push(((sin * self.concentration) as f32).to_bits());
+            }
+        }
+        words
+    }
+}
