@@ -345,8 +345,6 @@ impl AdapterReport {
     fn of(adapter: &wgpu::Adapter) -> Self {
         let (info, limits, has) = (adapter.get_info(), adapter.limits(), adapter.features());
         let feature = |flag, name| has.contains(flag).then_some(name);
-        let too_small =
-            |what: &str, have: u32, need: u32| (have < need).then(|| format!("{what} is {have}, needed are {need}"));
         Self {
             kind: match info.device_type {
                 wgpu::DeviceType::DiscreteGpu => "discrete-gpu",
@@ -371,18 +369,38 @@ impl AdapterReport {
             .into_iter()
             .flatten()
             .collect(),
-            unusable: too_small(
-                "storage buffers of a launch",
-                limits.max_storage_buffers_per_shader_stage,
-                BINDINGS_NEEDED,
-            )
-            .or(too_small("workgroup memory", limits.max_compute_workgroup_storage_size, WORKGROUP_BYTES_NEEDED))
-            .or(too_small(
-                "units of a workgroup",
-                limits.max_compute_invocations_per_workgroup,
-                UNITS_NEEDED,
-            )),
+            unusable: shortfall(&limits),
             name: info.name,
         }
+    }
+}
+
+/// What an adapter with these limits lacks, if it lacks anything.
+fn shortfall(limits: &wgpu::Limits) -> Option<String> {
+    let needs = [
+        ("storage buffers of a launch", limits.max_storage_buffers_per_shader_stage, BINDINGS_NEEDED),
+        ("workgroup memory", limits.max_compute_workgroup_storage_size, WORKGROUP_BYTES_NEEDED),
+        ("units of a workgroup", limits.max_compute_invocations_per_workgroup, UNITS_NEEDED),
+    ];
+    let (what, have, need) = needs.into_iter().find(|(_, have, need)| have < need)?;
+    Some(format!("{what} is {have}, needed are {need}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_adapters_is_told_from_one_without_the_wanted() {
+        assert!(matches!(choose(Vec::new(), "any"), Err(DeviceError::NoAdapter)));
+    }
+
+    #[test]
+    fn an_adapter_below_the_default_limits_is_unsuitable() {
+        assert_eq!(shortfall(&wgpu::Limits::default()), None);
+        let few = shortfall(&wgpu::Limits::downlevel_defaults());
+        assert_eq!(few.as_deref(), Some("storage buffers of a launch is 4, needed are 8"));
+        let small = shortfall(&wgpu::Limits { max_compute_workgroup_storage_size: 8192, ..wgpu::Limits::default() });
+        assert_eq!(small.as_deref(), Some("workgroup memory is 8192, needed are 16384"));
     }
 }

@@ -5,17 +5,20 @@ use std::time::Instant;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
-use super::{Bar, Describe, Failure, Outcome, describe, output_exit, print};
+use super::bench::{self, BenchArgs};
+use super::logits::{self, LogitsArgs};
+use super::{Bar, Describe, Failure, Outcome, describe, devices, output_exit, print};
 use crate::exit::Exit;
 use crate::model_bin::{ExportError, TokenizerSection, export};
 use crate::open::AnyCheckpoint;
 
-/// Use gpt-oss checkpoints: export them to model.bin
+/// Use gpt-oss checkpoints: run them on a GPU, export them to model.bin
 ///
 /// CHECKPOINT is a SafeTensors directory (OpenAI's original layout or the HF one), one *.safetensors file with its
 /// config.json beside it, or a model.bin; the content decides.
 ///
-/// Exit codes: 0 ok, 2 usage, 3 input missing or malformed, 70 internal error, 130 interrupted. RUST_LOG=debug shows
+/// Exit codes: 0 ok, 2 usage, 3 input missing or malformed, 5 no suitable adapter, 6 memory limit passed, 70 internal
+/// error, 130 interrupted. RUST_LOG=debug shows
 /// what is written where.
 #[derive(Debug, Parser)]
 #[command(name = "gptoss", version)]
@@ -38,6 +41,16 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::ModelBin)]
         format: Format,
     },
+    /// Compute the logits of a token list and write them as a SafeTensors file
+    Logits(LogitsArgs),
+    /// List the adapters, their limits, and which kernels they would run
+    Devices {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure prompt and decode rates, bytes read per token and the share of memory bandwidth
+    Bench(BenchArgs),
     #[command(flatten)]
     Describe(Describe),
 }
@@ -52,6 +65,9 @@ enum Format {
 pub fn run(args: Args) -> Outcome {
     match args.command {
         Command::Export { from, to, format: Format::ModelBin } => export_model_bin(&from, &to),
+        Command::Logits(args) => logits::run(&args),
+        Command::Devices { json } => devices::run(json),
+        Command::Bench(args) => bench::run(&args),
         Command::Describe(what) => describe(Args::command(), &what),
     }
 }

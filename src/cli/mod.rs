@@ -3,7 +3,11 @@
 //! Results go to stdout, progress and logs to stderr; bars and colour appear on a terminal only.  Every failure ends
 //! with the next command to run.  Exit codes are [`crate::exit::Exit`].
 
+mod bench;
+mod devices;
 pub mod gptoss;
+mod logits;
+mod model;
 mod progress;
 pub mod verify;
 

@@ -8,6 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use super::{Bar, Describe, Failure, Outcome, describe, output_exit, print};
 use crate::checkpoint::Layout;
+use crate::device::DeviceRequest;
 use crate::exit::Exit;
 use crate::open::AnyCheckpoint;
 use crate::telemetry::Progress;
@@ -19,7 +20,7 @@ use crate::verify::outcome::Level;
 use crate::verify::report::Format;
 use crate::verify::resources::Resources;
 use crate::verify::sample::Sample;
-use crate::verify::{Report, cases, diff, explain, fault, inspect};
+use crate::verify::{Report, bench, cases, diff, explain, fault, inspect};
 
 /// Prove gpt-oss checkpoints, exports and this program itself right
 ///
@@ -44,7 +45,7 @@ enum Command {
         level: RunLevel,
         #[command(flatten)]
         output: Output,
-        /// Adapter to run device checks on: a part of its name (no check of this version needs one)
+        /// Adapter to run device checks on: a part of its name [default: the fastest kind]
         #[arg(long, value_name = "SUBSTRING")]
         adapter: Option<String>,
         /// With `sabotage`: print the catalogue as the Markdown table of the README
@@ -58,9 +59,12 @@ enum Command {
         /// A checkpoint that must hold the same model
         #[arg(long, value_name = "CHECKPOINT")]
         against: Option<PathBuf>,
-        /// How deep to look: structure, digests or tensors [default: tensors]
+        /// How deep to look: structure, digests, tensors, or, on a device, kernels or logits [default: tensors]
         #[arg(long, value_enum, value_name = "LEVEL")]
         level: Option<Level>,
+        /// Adapter for kernels and logits: a part of its name [default: the fastest kind]
+        #[arg(long, value_name = "SUBSTRING")]
+        adapter: Option<String>,
         /// A manifest that the files must match
         #[arg(long, value_name = "FILE")]
         manifest: Option<PathBuf>,
@@ -182,8 +186,12 @@ pub fn run(args: Args) -> Outcome {
         Command::Run { table: true, .. } => {
             Err(Failure::new(Exit::Usage, "--table goes with `sabotage`", "gptoss-verify run sabotage --table"))
         }
-        Command::Run { level, output, adapter: _, table: false } => run_cases(level, &output),
-        Command::Check { checkpoint, against, level, manifest, sample, output } => {
+        Command::Run { level, output, adapter, table: false } => {
+            choose_adapter(adapter);
+            run_cases(level, &output)
+        }
+        Command::Check { checkpoint, against, level, adapter, manifest, sample, output } => {
+            choose_adapter(adapter);
             let options = Options { level, against, manifest, sample: sample.unwrap_or_default() };
             run_check(&checkpoint, &options, &output)
         }
@@ -207,6 +215,13 @@ pub fn run(args: Args) -> Outcome {
         Command::Fixture { recipe, out, layout, shards } => write_fixture(&recipe, layout, shards, &out),
         Command::Goldens { action } => run_goldens(&action),
         Command::Describe(what) => describe(Args::command(), &what),
+    }
+}
+
+/// Before the first check opens a device.
+fn choose_adapter(adapter: Option<String>) {
+    if let Some(adapter) = adapter {
+        bench::choose_device(DeviceRequest { adapter, ..DeviceRequest::default() });
     }
 }
 

@@ -59,6 +59,18 @@ pub enum SessionError {
         /// The longest sequence.
         context: usize,
     },
+    /// The cache of a layer would pass what one buffer may hold.
+    #[error(
+        "a sequence of {positions} tokens needs {bytes} bytes for the keys of a layer, the adapter's buffers hold {max}"
+    )]
+    CacheTooLarge {
+        /// The sequence's length.
+        positions: usize,
+        /// Bytes of one layer's keys.
+        bytes: usize,
+        /// The adapter's limit.
+        max: usize,
+    },
     /// A chunk size out of range.
     #[error("a chunk of {0} tokens; it must be from 1 to {CHUNK_MAX}")]
     Chunk(usize),
@@ -148,6 +160,11 @@ impl Session {
         }
         if position + tokens.len() > context {
             return Err(SessionError::ContextPassed { tokens: tokens.len(), position, context });
+        }
+        let positions = position + tokens.len();
+        let (bytes, max) = (self.model.cache_bytes(positions, context), self.model.compute().buffer_bytes_max());
+        if bytes > max {
+            return Err(SessionError::CacheTooLarge { positions, bytes, max });
         }
         match tokens.iter().position(|&id| id as usize >= vocab) {
             Some(i) => Err(SessionError::TokenOutOfRange { id: tokens[i], position: position + i, vocab }),

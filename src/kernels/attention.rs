@@ -21,7 +21,7 @@ use cubecl::prelude::*;
 
 use super::codec::{F4, cached, swizzled};
 use super::family::Family;
-use super::launch::{arg, cubes, dims};
+use super::launch::{arg, cubes, dims, grid};
 use super::qkv::Heads;
 
 /// Units of a row form's cube: one SIMD register on a software adapter, a full wave elsewhere.
@@ -235,7 +235,7 @@ pub fn attention(
         if split {
             split_kernel::launch_unchecked(
                 &q.client,
-                CubeCount::Static(heads.heads as u32, tokens as u32, 1),
+                grid(heads.heads as u32, tokens as u32, 1),
                 CubeDim::new_1d(SPLIT_UNITS as u32),
                 words,
                 arg(q, 4),
@@ -252,7 +252,7 @@ pub fn attention(
             let units = if family == Family::Lane { 8 } else { ROW_UNITS };
             rows_kernel::launch_unchecked(
                 &q.client,
-                CubeCount::Static(cubes(tokens * heads.heads, units), 1, 1),
+                grid(cubes(tokens * heads.heads, units), 1, 1),
                 CubeDim::new_1d(units),
                 words,
                 arg(q, 4),

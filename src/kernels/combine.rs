@@ -7,7 +7,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::codec::F4;
-use super::launch::{arg, cubes, dims};
+use super::launch::{arg, cubes, dims, grid};
 
 const UNITS: u32 = 64;
 
@@ -43,7 +43,7 @@ pub fn combine(y: &CubeTensor, scores: &CubeTensor, residual: &CubeTensor) {
     unsafe {
         combine_kernel::launch_unchecked(
             &y.client,
-            CubeCount::Static(cubes(vectors, UNITS), tokens as u32, 1),
+            grid(cubes(vectors, UNITS), tokens as u32, 1),
             CubeDim::new_1d(UNITS),
             arg(y, 4),
             arg(scores, 1),

@@ -8,7 +8,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::codec::{F4, U4, bf16_piece};
-use super::launch::{arg, cubes, dims};
+use super::launch::{arg, cubes, dims, grid};
 
 const UNITS: u32 = 64;
 
@@ -31,7 +31,7 @@ pub fn embedding(ids: &CubeTensor, table: &CubeTensor, out: &CubeTensor, base: u
     let [rows, words] = dims(table);
     assert_eq!(dims(out), [tokens, words * 2], "embedding: output shape");
     let pieces = words / 4;
-    let count = CubeCount::Static(cubes(pieces, UNITS), tokens as u32, 1);
+    let count = grid(cubes(pieces, UNITS), tokens as u32, 1);
     // SAFETY: ids outside the chunk and pieces outside the row are skipped; shapes were checked.
     unsafe {
         embedding_kernel::launch_unchecked(

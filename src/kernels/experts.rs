@@ -18,7 +18,7 @@ use cubecl::prelude::*;
 
 use super::codec::{BLOCK, Codec, F4, U4, swizzled};
 use super::family::{Family, group, group_sum, lane};
-use super::launch::{arg, cubes, dims};
+use super::launch::{arg, cubes, dims, grid};
 use super::linear::{ROWS, dot_rows};
 
 /// Slope of the SwiGLU's sigmoid (`alpha` of OpenAI's reference).
@@ -167,7 +167,7 @@ pub fn up(x: &CubeTensor, ids: &CubeTensor, m: &ExpertMatrix, h: &CubeTensor, li
     let (experts, rows) = check(m, hidden);
     let [id_tokens, chosen] = dims(ids);
     assert_eq!((id_tokens, dims(h)), (tokens, [tokens, chosen, rows / 2]), "experts up: ids, output");
-    let count = CubeCount::Static(cubes(rows, ROWS as u32 * family.groups()), (tokens * chosen) as u32, 1);
+    let count = grid(cubes(rows, ROWS as u32 * family.groups()), (tokens * chosen) as u32, 1);
     // SAFETY: shapes were checked above; ids outside the chunk read its first expert and store nothing.
     unsafe {
         up_kernel::launch_unchecked(
@@ -206,7 +206,7 @@ pub fn down(
     let [score_tokens, score_width] = dims(scores);
     assert_eq!((dims(ids), score_tokens), ([tokens, chosen], tokens), "experts down: routing");
     assert_eq!(dims(residual), [tokens, rows], "experts down: residual");
-    let count = CubeCount::Static(cubes(rows, ROWS as u32 * family.groups()), tokens as u32, 1);
+    let count = grid(cubes(rows, ROWS as u32 * family.groups()), tokens as u32, 1);
     // SAFETY: shapes were checked above; ids outside the chunk read its first expert and add nothing.
     unsafe {
         down_kernel::launch_unchecked(

@@ -9,7 +9,7 @@
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::launch::{arg, dims};
+use super::launch::{arg, dims, grid};
 
 #[cube(launch_unchecked)]
 fn group_kernel(
@@ -89,7 +89,7 @@ pub fn group(ids: &CubeTensor, perm: &CubeTensor, tiles: &CubeTensor, experts: u
     unsafe {
         group_kernel::launch_unchecked(
             &ids.client,
-            CubeCount::Static(1, 1, 1),
+            grid(1, 1, 1),
             CubeDim::new_1d(units as u32),
             arg(ids, 1),
             arg(perm, 1),

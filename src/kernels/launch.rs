@@ -1,8 +1,24 @@
 //! From Burn's device tensors to kernel arguments.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
+
+/// Launches of this process so far: a meter, which nothing is decided by.
+static LAUNCHES: AtomicU64 = AtomicU64::new(0);
+
+/// Launches of this process so far.
+pub fn launches() -> u64 {
+    LAUNCHES.load(Ordering::Relaxed)
+}
+
+/// The grid of one launch, which is counted.
+pub(super) fn grid(x: u32, y: u32, z: u32) -> CubeCount {
+    LAUNCHES.fetch_add(1, Ordering::Relaxed);
+    CubeCount::Static(x, y, z)
+}
 
 /// A contiguous tensor as a slice of vectors of `vector` elements.
 ///

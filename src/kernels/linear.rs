@@ -15,7 +15,7 @@ use cubecl::prelude::*;
 
 use super::codec::{BLOCK, Codec, F4, U4, block};
 use super::family::{Family, group, group_sum, lane};
-use super::launch::{arg, cubes, dims};
+use super::launch::{arg, cubes, dims, grid};
 
 /// Rows of a group: x is loaded once for all of them.
 pub const ROWS: usize = 4;
@@ -124,7 +124,7 @@ pub fn linear(
         base + rows <= stride && width.is_multiple_of(BLOCK),
         "linear: columns {base}+{rows} of {stride}, width {width}"
     );
-    let count = CubeCount::Static(cubes(rows, ROWS as u32 * family.groups()), tokens as u32, 1);
+    let count = grid(cubes(rows, ROWS as u32 * family.groups()), tokens as u32, 1);
     // SAFETY: the shapes were checked above; the kernel clamps rows and stores only below `rows`.
     unsafe {
         linear_kernel::launch_unchecked(

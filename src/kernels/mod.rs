@@ -26,6 +26,7 @@ pub mod combine;
 pub mod embedding;
 pub mod experts;
 pub mod family;
+pub mod gauge;
 pub mod group;
 mod launch;
 pub mod linear;
@@ -35,3 +36,5 @@ pub mod rms_norm;
 pub mod rope;
 pub mod route;
 pub mod tile;
+
+pub use launch::launches;

@@ -17,7 +17,7 @@ use cubecl::prelude::*;
 
 use super::codec::{BLOCK, Codec, F4, KvType, U4, f16_bits};
 use super::family::{Family, group, group_sum, lane};
-use super::launch::{arg, cubes, dims};
+use super::launch::{arg, cubes, dims, grid};
 use super::linear::{ROWS, dot_rows};
 
 /// Words of a step buffer before its angles.
@@ -182,7 +182,7 @@ pub fn qkv(
     let [tokens, hidden] = dims(x);
     let [slots] = check(tokens, bias, step, q, keys, values, heads);
     assert_eq!(dims(w), [heads.rows(), hidden / 2], "qkv: weight shape");
-    let count = CubeCount::Static(cubes(heads.rows(), ROWS as u32 * family.groups()), tokens as u32, 1);
+    let count = grid(cubes(heads.rows(), ROWS as u32 * family.groups()), tokens as u32, 1);
     // SAFETY: shapes were checked above; the kernel clamps pairs, and slots are taken modulo their number.
     unsafe {
         qkv_kernel::launch_unchecked(

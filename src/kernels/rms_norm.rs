@@ -13,7 +13,7 @@ use cubecl::prelude::*;
 
 use super::codec::{F4, swizzled};
 use super::family::{Family, cube_sum};
-use super::launch::{arg, dims};
+use super::launch::{arg, dims, grid};
 use crate::checkpoint::config::RMS_NORM_EPSILON;
 
 /// What row `row` of `x` is multiplied with, besides the gain.  Must be reached by every unit of the cube.
@@ -71,7 +71,7 @@ pub fn rms_norm(x: &CubeTensor, gain: &CubeTensor, out: &CubeTensor, family: Fam
     unsafe {
         rms_norm_kernel::launch_unchecked(
             &x.client,
-            CubeCount::Static(rows as u32, 1, 1),
+            grid(rows as u32, 1, 1),
             CubeDim::new_1d(units),
             arg(x, 4),
             arg(gain, 1),

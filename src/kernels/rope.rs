@@ -8,7 +8,7 @@
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::launch::{arg, cubes, dims};
+use super::launch::{arg, cubes, dims, grid};
 use super::qkv::{Heads, check, pair_rows, store_pairs};
 
 const UNITS: u32 = 64;
@@ -55,7 +55,7 @@ pub fn rope(
     let [tokens, rows] = dims(projected);
     assert_eq!(rows, heads.rows(), "rope: projected rows");
     let [slots] = check(tokens, bias, step, q, keys, values, heads);
-    let count = CubeCount::Static(cubes(rows / 4, UNITS), tokens as u32, 1);
+    let count = grid(cubes(rows / 4, UNITS), tokens as u32, 1);
     // SAFETY: shapes were checked above; units beyond the last pairs do nothing.
     unsafe {
         rope_kernel::launch_unchecked(

@@ -16,7 +16,7 @@ use cubecl::prelude::*;
 
 use super::codec::{F4, U4, bf16_piece};
 use super::family::Family;
-use super::launch::{arg, dims};
+use super::launch::{arg, dims, grid};
 use super::rms_norm::{inverse_rms, write_normed};
 
 /// How experts are chosen.
@@ -156,7 +156,7 @@ pub fn route(
     unsafe {
         route_kernel::launch_unchecked(
             &x.client,
-            CubeCount::Static(tokens as u32, 1, 1),
+            grid(tokens as u32, 1, 1),
             CubeDim::new_1d(units as u32),
             arg(x, 4),
             arg(params, 1),

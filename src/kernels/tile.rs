@@ -21,7 +21,7 @@ use cubecl::prelude::*;
 use super::codec::{BLOCK, Codec, F4, U4, block, swizzled};
 use super::experts::{ExpertMatrix, swiglu};
 use super::family::Family;
-use super::launch::{arg, cubes, dims};
+use super::launch::{arg, cubes, dims, grid};
 
 /// Rows and tokens of a Lane unit.
 const LANE_ROWS: usize = 8;
@@ -368,14 +368,14 @@ fn launch(o: &Operands, spec: Spec, family: Family) {
     let y = o.tile_count as u32;
     match family {
         Family::Lane => {
-            let (count, dim) = (CubeCount::Static(cubes(o.rows, 8 * LANE_ROWS as u32), y, 1), CubeDim::new_1d(8));
+            let (count, dim) = (grid(cubes(o.rows, 8 * LANE_ROWS as u32), y, 1), CubeDim::new_1d(8));
             match o.scales {
                 Some(scales) => launch!(lane_kernel::<u32>, o, count, dim, arg(scales, 1), spec),
                 None => launch!(lane_kernel::<f32>, o, count, dim, arg(o.bias, 1), spec),
             }
         }
         _ => {
-            let count = CubeCount::Static(cubes(o.rows, TILE_N as u32), y, 1);
+            let count = grid(cubes(o.rows, TILE_N as u32), y, 1);
             let dim = CubeDim::new_1d(TILE_UNITS as u32);
             match o.scales {
                 Some(scales) => launch!(tiled_kernel::<u32>, o, count, dim, arg(scales, 1), spec),

@@ -37,6 +37,24 @@ const CHECKPOINT_CHECKS: &[(&str, &str)] = &[
          scales + 14), which an independent oracle applies. Red: the first differing element is shown with both values, and \
          the fault of the catalogue that gives exactly this difference, if one does.",
     ),
+    (
+        "kernels*",
+        "Every kernel on slices of the checkpoint's own weights: pairs of layers from the first to the last with some of their \
+         experts, on random activations, in tiles and in the decode form, within 3 × the f32 noise of the f64 oracle. Red: the \
+         table ends at the first stage that differs. No device: install a driver, or choose one with --adapter.",
+    ),
+    (
+        "logits/prompt*",
+        "A prompt of 16 tokens on a device, as one chunk: each layer from the device's own input, within 3 × the f32 noise of the \
+         f64 oracle, expert ids exact but for close calls; small models also as a whole. Red: the first layer that is red is the \
+         one to look at; `--level kernels` says whether other activations show it too.",
+    ),
+    ("logits/decode*", "The same prompt in chunks of three, which the decode form of every kernel computes."),
+    (
+        "logits/device",
+        "A device to run the model on. No device: install a driver (without a GPU, Mesa's lavapipe), or name another --adapter.",
+    ),
+    ("logits/load", "The model fits the kernels and the device. Red: the message names what does not, and its limit."),
 ];
 
 /// The text for a name; `None` where nothing is called so.

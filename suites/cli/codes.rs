@@ -42,11 +42,40 @@ fn a_missing_or_foreign_input_is_3() {
     fails(&verify(&manifest), 3, "not a manifest");
 }
 
+/// The environment of a machine without any graphics driver.
+const NO_DRIVER: [(&str, &str); 3] = [
+    ("VK_DRIVER_FILES", "/no/driver"),
+    ("VK_ICD_FILENAMES", "/no/driver"),
+    ("__EGL_VENDOR_LIBRARY_FILENAMES", "/no/driver"),
+];
+
 #[test]
-fn a_run_that_checks_nothing_is_4() {
-    let ran = verify(&["run", "logits"]);
-    assert_eq!(ran.code, 4);
-    assert!(ran.stdout.contains("nothing was checked"), "{}", ran.stdout);
+fn without_an_adapter_device_checks_and_commands_are_5() {
+    let bench = Bench::new("one-layer");
+    let with = |program: &str, args: &[&str]| run(std::process::Command::new(program).args(args).envs(NO_DRIVER));
+    let checked = with(env!("CARGO_BIN_EXE_gptoss-verify"), &["run", "tensors"]);
+    assert_eq!(checked.code, 5, "{}", checked.stdout);
+    assert!(checked.stdout.contains("no-device"), "{}", checked.stdout);
+    let out = bench.path("logits.safetensors");
+    let logits = ["logits", "--model", &bench.path("original"), "--tokens", "1", "--out", &out];
+    fails(&with(env!("CARGO_BIN_EXE_gptoss"), &logits), 5, "no graphics adapter");
+    fails(&with(env!("CARGO_BIN_EXE_gptoss"), &["devices"]), 5, "no graphics adapter");
+    assert!(!bench.file("logits.safetensors").exists(), "nothing is written");
+}
+
+#[test]
+fn what_a_model_cannot_do_has_its_code_and_leaves_no_file() {
+    let bench = Bench::new("one-layer");
+    let (model, out) = (bench.path("original"), bench.path("logits.safetensors"));
+    let logits = |more: &[&str]| gptoss(&[&["logits", "--model", &model, "--out", &out], more].concat());
+    fails(&logits(&["--tokens", "1,99999999"]), 3, "99999999");
+    fails(&logits(&["--tokens", "1,2,3", "--context", "2"]), 3, "context of 2");
+    fails(&logits(&["--tokens", "1", "--positions", "4"]), 2, "position 4");
+    fails(&logits(&["--tokens", "1", "--chunk", "0"]), 2, "chunk");
+    fails(&logits(&["--tokens", "1", "--adapter", "no such adapter"]), 5, "no such adapter");
+    fails(&logits(&["--tokens", "1", "--device-memory", "1MiB"]), 6, "too small");
+    fails(&logits(&["--tokens-file", &bench.path("absent.json")]), 3, "absent.json");
+    assert!(!bench.file("logits.safetensors").exists(), "nothing is written");
 }
 
 #[test]

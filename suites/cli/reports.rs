@@ -20,7 +20,7 @@ fn json_reports_of_every_kind_fit_the_schema() {
     let (original, absent) = (bench.path("original"), bench.path("absent"));
     let commands: [&[&str]; 6] = [
         &["run", "sabotage", "--format", "json"],
-        &["run", "logits", "--format", "json"],
+        &["run", "memory", "--format", "json"],
         &["check", &original, "--format", "json"],
         &["check", &original, "--level", "digests", "--format", "json"],
         &["check", &absent, "--format", "json"],

@@ -73,7 +73,7 @@ fn shapes_that_the_kernels_do_not_cover_are_refused() {
     }
 }
 
-/// One matrix of 130 MiB: a byte more than WebGPU's default limits bind.
+/// One matrix of 130 MiB; WebGPU's default limits bind 128.
 #[test]
 fn a_matrix_that_no_buffer_holds_is_refused() {
     let small = Recipe::built_in("one-layer");
@@ -149,6 +149,20 @@ fn a_step_that_cannot_be_taken_leaves_the_session_as_it_was() {
     assert!(is_told, "{long:?}");
     assert_eq!(session.tokens(), [1, 2, 3]);
     session.prefill(&[7; CONTEXT - 3]).expect("the context can be filled");
+}
+
+/// The keys of one position are 512 bytes; WebGPU's default limits bind 128 MiB.
+#[test]
+fn a_sequence_whose_cache_no_buffer_holds_is_refused() {
+    let model = load(fixture(&Recipe::built_in("small-vocab")), OPTIONS, &Silent).expect("the fixture loads");
+    let options = SessionOptions { chunk: 64, context: 1 << 20 };
+    let mut session = Session::new(Arc::new(model), options).expect("the options are valid");
+    match session.prefill(&[1; (1 << 18) + 1]) {
+        Err(SessionError::CacheTooLarge { positions, bytes, max }) => {
+            assert_eq!((positions, bytes, max), ((1 << 18) + 1, 512 << 19, 128 << 20));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn recipe_name(path: &str, text: &str) -> Vec<Violation> {
 }
 
 /// Names of an error's variants, as reports show them; those that only pass another error on have none of their own.
-fn error_names(text: &str, name: &str) -> Vec<String> {
+pub(crate) fn error_names(text: &str, name: &str) -> Vec<String> {
     let blanked = code(text);
     let tokens = tokens(&blanked);
     let opening = tokens.windows(3).position(|t| [t[0].text, t[1].text, t[2].text] == ["enum", name, "{"]);
@@ -72,7 +72,7 @@ fn error_names(text: &str, name: &str) -> Vec<String> {
     names
 }
 
-fn kebab(name: &str) -> String {
+pub(crate) fn kebab(name: &str) -> String {
     let mut out = String::new();
     for c in name.chars() {
         if c.is_uppercase() && !out.is_empty() {

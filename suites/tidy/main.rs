@@ -8,6 +8,7 @@
 //! it must not; a rule that looked at no file fails; an exception is listed by name and is an error once it is idle.
 
 mod command_lines;
+mod errors;
 mod fixtures;
 mod goldens;
 mod imports;

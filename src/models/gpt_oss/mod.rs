@@ -12,6 +12,7 @@
 //! embedding, norm and unembedding.
 
 pub mod experts;
+pub mod gauge;
 pub mod load;
 pub mod pager;
 pub mod probe;
@@ -86,6 +87,11 @@ impl GptOss {
     /// How far back layer `layer` looks: even layers have the window.
     pub fn reach(&self, layer: usize) -> Reach {
         if layer.is_multiple_of(2) { Reach::Window(self.config.sliding_window) } else { Reach::Full }
+    }
+
+    /// Bytes of the keys of a layer that looks at everything, for `positions` positions.
+    pub fn cache_bytes(&self, positions: usize, context: usize) -> usize {
+        positions.next_power_of_two().min(context.max(positions)) * self.heads.cache_words() * 4
     }
 
     /// Empty caches for a sequence of at most `context` positions, entered in chunks of at most `chunk`.

@@ -64,6 +64,8 @@ impl Setting {
     fn runs(&self, on: Where) -> bool {
         match on {
             Where::FamiliesAndLimits => true,
+            Where::FamiliesAndGroupLimits => !self.default_limits || self.family != Shape::Lane,
+            Where::WorkgroupLimits => self.default_limits && self.family == Shape::Workgroup,
             Where::Families => !self.default_limits,
             Where::Groups => !self.default_limits && self.family != Shape::Lane,
             Where::Lane => !self.default_limits && self.family == Shape::Lane,
@@ -109,7 +111,6 @@ fn run(kernel: &str, trials: impl IntoIterator<Item = Trial>) -> Vec<Check> {
     for trial in trials {
         for setting in SETTINGS.iter().filter(|setting| setting.runs(trial.on)) {
             let name = format!("tensors/{kernel}/{}/{}", setting.name, trial.name.replace(' ', "-"));
-            let (t0, nn) = (std::time::Instant::now(), name.clone());
             checks.push(match opened(setting.default_limits) {
                 Err(reason) => Check::new(name, LEVEL, Outcome::NoDevice, reason),
                 Ok(device) => match setting.compute(device) {
@@ -117,7 +118,6 @@ fn run(kernel: &str, trials: impl IntoIterator<Item = Trial>) -> Vec<Check> {
                     Ok(compute) => check(name, &trial, &compute),
                 },
             });
-            eprintln!("TIME {:.3} {nn}", t0.elapsed().as_secs_f64());
         }
     }
     checks

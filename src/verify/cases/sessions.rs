@@ -49,7 +49,7 @@ const PROMISES: [(&str, Promise); 9] = [
 ];
 
 /// Every promise, then runs that other chunks make within budget.
-pub fn session_cases() -> Vec<Check> {
+pub(super) fn session_cases() -> Vec<Check> {
     let model = Shared::new(RECIPE, Layout::Original);
     let promised = PROMISES.iter().map(|&(name, promise)| {
         let model = model.clone();

@@ -59,7 +59,10 @@ pub fn logit_checks(checkpoint: &Arc<AnyCheckpoint>, progress: &dyn Progress) ->
 
 /// The one check that says that there is no device.
 pub(super) fn no_device(level: Level, reason: &str) -> Found {
-    Found { checks: vec![Check::new(level.name(), level, Outcome::NoDevice, reason)], notes: Vec::new() }
+    Found {
+        checks: vec![Check::new(format!("{}/device", level.name()), level, Outcome::NoDevice, reason)],
+        notes: Vec::new(),
+    }
 }
 
 fn form_checks(

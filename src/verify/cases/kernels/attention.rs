@@ -51,20 +51,19 @@ impl Case {
         Case { score, ..self }
     }
 
-    const fn under_limits(self) -> Case {
-        Case { on: Where::FamiliesAndLimits, ..self }
+    const fn on(self, on: Where) -> Case {
+        Case { on, ..self }
     }
 }
 
 const HEADS_OF_4: Heads = heads(8, 8, 4, false);
 const HEADS_OF_8: Heads = heads(8, 1, 8, false);
-const HEADS_OF_32: Heads = heads(4, 2, 32, false);
+pub(super) const HEADS_OF_32: Heads = heads(4, 2, 32, false);
 const HEADS_OF_64: Heads = heads(8, 1, 64, false);
-const HEADS_OF_96: Heads = heads(2, 2, 96, false);
 const HEADS_OF_120: Heads = heads(4, 2, 120, false);
 
 /// A unit takes 4 keys at a time, in the split form every 32nd: steps of 4 and 128 keys.
-const CASES: [Case; 36] = [
+const CASES: [Case; 34] = [
     case("one token sees itself and the sink", HEADS_OF_32, 0, [0, 1, 1]),
     case("2 tokens from the start", HEADS_OF_32, 0, [0, 2, 4]),
     case("5 tokens, a step of keys and one", HEADS_OF_32, 0, [0, 5, 5]),
@@ -88,9 +87,9 @@ const CASES: [Case; 36] = [
     case("most units of the split form", HEADS_OF_8, 0, [2, 127, 129]),
     case("first count of tokens in rows", HEADS_OF_8, 0, [2, 128, 130]),
     case("129 tokens in rows, window of 4, ring", HEADS_OF_8, 4, [40, 129, 132]),
-    case("8 queries to a key, heads of 64", HEADS_OF_64, 128, [126, 5, 131]).under_limits(),
-    case("heads of 96, a query to a key", HEADS_OF_96, 0, [10, 3, 13]),
-    case("heads of 120, the largest", HEADS_OF_120, 0, [40, 2, 42]).under_limits(),
+    case("8 queries to a key, heads of 64", HEADS_OF_64, 128, [126, 5, 131]).on(Where::FamiliesAndGroupLimits),
+    // Its workgroup memory is close to the default limit; longest to compile.
+    case("heads of 120, the largest", HEADS_OF_120, 0, [40, 2, 42]).on(Where::WorkgroupLimits),
     case("sinks of -1e4 have no weight", HEADS_OF_32, 0, [30, 5, 35]).sinks(Sinks::All(-1e4)),
     case("sinks of 0", HEADS_OF_32, 4, [30, 5, 35]).sinks(Sinks::All(0.0)),
     case("sinks of 50 take nearly all", HEADS_OF_32, 0, [30, 5, 35]).sinks(Sinks::All(50.0)),
@@ -100,7 +99,6 @@ const CASES: [Case; 36] = [
     case("scores of 400: exp underflows", HEADS_OF_32, 0, [130, 4, 200]).sinks(Sinks::Extreme).score(400.0),
     case("a cache of f16, one token", in_f16(HEADS_OF_32), 0, [40, 1, 48]),
     case("a cache of f16, window of 4 in a ring", in_f16(HEADS_OF_32), 4, [37, 5, 16]),
-    case("a cache of f16, 129 tokens in rows", in_f16(HEADS_OF_8), 0, [2, 129, 140]),
 ];
 
 pub(super) fn trials() -> Vec<Trial> {

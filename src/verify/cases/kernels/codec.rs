@@ -4,11 +4,12 @@
 
 use burn::tensor::Tensor;
 
+use super::attention::HEADS_OF_32;
 use super::half;
 use super::inputs::{Numbers, SENTINEL, floats, matrix, swizzled, widened};
 use super::packed::Packed;
-use super::qkv::{heads, in_f16};
-use super::trial::{Cell, Output, Trial, Want, Where, exact};
+use super::qkv::in_f16;
+use super::trial::{Cell, Output, Trial, Want, exact};
 use crate::device::Compute;
 use crate::kernels::ops::{ExpertSpec, experts_down, experts_tiled, linear_store, project_qkv, sink_attention};
 use crate::kernels::qkv::Heads;
@@ -19,25 +20,33 @@ use crate::verify::oracle::{Rows, mxfp4};
 const BLOCK: usize = 32;
 
 pub(super) fn trials() -> Vec<Trial> {
-    let each = |(scale_offset, scales): (u32, std::ops::Range<u16>)| {
-        let scales: Vec<u8> = scales.map(|scale| scale as u8).collect();
-        [
-            down_trial(scale_offset, &scales, 0).on(Where::FamiliesAndLimits),
-            scatter_trial(scale_offset, &scales, 0).on(Where::FamiliesAndLimits),
-        ]
-    };
     // As checkpoints have them, all that loading accepts; as model.bin does, all that 14 may be added to.
-    let mxfp4 = [(0, 0..253), (14, 0..242)].into_iter().flat_map(each);
-    let bf16 = [1, 4, BLOCK].map(|tokens| bf16_trial(tokens, 0).on(Where::FamiliesAndLimits));
+    let forms: [(Form, std::ops::Range<u16>); 2] =
+        [(Form { scale_offset: 0, chosen: 1 }, 0..253), (Form { scale_offset: 14, chosen: 4 }, 0..242)];
+    let each = |(form, scales): (Form, std::ops::Range<u16>)| {
+        let scales: Vec<u8> = scales.map(|scale| scale as u8).collect();
+        [down_trial(form, &scales, 0), scatter_trial(form, &scales, 0)]
+    };
+    let [(bare, _), (shifted, _)] = forms.clone();
+    let mxfp4 = forms.into_iter().flat_map(each);
+    let bf16 = [1, 4, BLOCK].map(|tokens| bf16_trial(tokens, 0));
+    let f16 = [1, 5].map(|tokens| f16_rounding_trial(tokens, f64::round_ties_even));
+    // The split form, and rows.
+    let read = [248, 496].map(f16_reading_trial);
     let wrong = [
-        down_trial(0, &[120, 121, 122], 1).planted("nibbles swapped"),
-        scatter_trial(14, &[120, 121, 122], 1).planted("nibbles swapped in a tile"),
+        down_trial(bare, &[120, 121, 122], 1).planted("nibbles swapped"),
+        scatter_trial(shifted, &[120, 121, 122], 1).planted("nibbles swapped in a tile"),
         bf16_trial(BLOCK, 1).planted("halves of a word swapped"),
         f16_rounding_trial(1, f64::ceil).planted("f16 rounded up"),
     ];
-    let f16 = [1, 5].map(|tokens| f16_rounding_trial(tokens, f64::round_ties_even).on(Where::FamiliesAndLimits));
-    let f16 = f16.into_iter().chain([100, 128].map(|tokens| f16_reading_trial(tokens).on(Where::FamiliesAndLimits)));
-    mxfp4.chain(bf16).chain(f16).chain(wrong).collect()
+    mxfp4.chain(bf16).chain(f16).chain(read).chain(wrong).collect()
+}
+
+/// What a kernel is compiled for: shared with the trials of experts and tiles.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    scale_offset: u32,
+    chosen: usize,
 }
 
 /// A row for each scale; over the block its codes go round twice, shifted by a place from row to row.
@@ -70,25 +79,31 @@ fn one_hot(tokens: usize, at: impl Fn(usize) -> usize) -> Vec<f32> {
     swizzled(&rows)
 }
 
-fn spec(compute: &Compute, scale_offset: u32) -> ExpertSpec {
-    ExpertSpec { first: 0, scale_offset, chosen: 1, limit: 7.0, family: compute.family() }
+fn spec(compute: &Compute, form: Form) -> ExpertSpec {
+    let Form { scale_offset, chosen } = form;
+    ExpertSpec { first: 0, scale_offset, chosen, limit: 7.0, family: compute.family() }
 }
 
-fn down_trial(scale_offset: u32, scales: &[u8], swap: usize) -> Trial {
+/// Every token's first expert is there, its other ones are not.
+fn down_trial(form: Form, scales: &[u8], swap: usize) -> Trial {
     let w = table(scales);
     let wants = vec![Want::new("residual", w.rows, picked(&w, swap))];
     let launch = move |compute: &Compute| {
-        let h = floats(compute, &one_hot(BLOCK, |t| t), [BLOCK, 1, BLOCK]);
-        let ids = compute.upload(&[0; BLOCK], [BLOCK, 1]);
-        let scores = floats(compute, &[SENTINEL, 1.0].repeat(BLOCK), [BLOCK, 2]);
+        let first = |value: f32, rest: f32| [vec![value], vec![rest; form.chosen - 1]].concat();
+        let h: Vec<f32> = one_hot(BLOCK, |t| t).chunks_exact(BLOCK).flat_map(|row| row.repeat(form.chosen)).collect();
+        let h = floats(compute, &h, [BLOCK, form.chosen, BLOCK]);
+        let ids = [vec![0], vec![u32::MAX; form.chosen - 1]].concat().repeat(BLOCK);
+        let ids = compute.upload(&ids, [BLOCK, form.chosen]);
+        let scores = [vec![SENTINEL], first(1.0, SENTINEL)].concat().repeat(BLOCK);
+        let scores = floats(compute, &scores, [BLOCK, 1 + form.chosen]);
         let residual = floats(compute, &vec![0.0; BLOCK * w.rows], [BLOCK, w.rows]);
-        let chunk = w.chunk(compute, 0..1, scale_offset);
-        vec![Output::floats(experts_down(&h, &ids, &scores, &chunk, residual, spec(compute, scale_offset)))]
+        let chunk = w.chunk(compute, 0..1, form.scale_offset);
+        vec![Output::floats(experts_down(&h, &ids, &scores, &chunk, residual, spec(compute, form)))]
     };
-    Trial::new(format!("every scale and code, vector form, offset {scale_offset}"), wants, Box::new(launch))
+    Trial::new(format!("every scale and code, vector form, offset {}", form.scale_offset), wants, Box::new(launch))
 }
 
-fn scatter_trial(scale_offset: u32, scales: &[u8], swap: usize) -> Trial {
+fn scatter_trial(form: Form, scales: &[u8], swap: usize) -> Trial {
     // A tile's rows come in pairs.
     let mut scales = scales.to_vec();
     scales.truncate(scales.len() / 2 * 2);
@@ -100,12 +115,13 @@ fn scatter_trial(scale_offset: u32, scales: &[u8], swap: usize) -> Trial {
         let rows = tile_rows(compute.family());
         let tiles: Vec<u32> = (0..BLOCK).step_by(rows).flat_map(|first| [0, first as u32, rows as u32]).collect();
         let (perm, tiles) = (compute.upload(&perm, [BLOCK]), compute.upload(&tiles, [tiles.len() / 3, 3]));
-        let out = floats(compute, &vec![SENTINEL; BLOCK * w.rows], [BLOCK, 1, w.rows]);
-        let chunk = w.chunk(compute, 0..1, scale_offset);
-        let spec = spec(compute, scale_offset);
+        let shape = [BLOCK / form.chosen, form.chosen, w.rows];
+        let out = floats(compute, &vec![SENTINEL; BLOCK * w.rows], shape);
+        let chunk = w.chunk(compute, 0..1, form.scale_offset);
+        let spec = spec(compute, form);
         vec![Output::floats(experts_tiled(&h, (&perm, &tiles), &chunk, out, Epilogue::Scatter, spec))]
     };
-    Trial::new(format!("every scale and code, tile form, offset {scale_offset}"), wants, Box::new(launch))
+    Trial::new(format!("every scale and code, tile form, offset {}", form.scale_offset), wants, Box::new(launch))
 }
 
 /// Every finite BF16, `tokens` of a block at a time.
@@ -132,8 +148,8 @@ fn bf16_trial(tokens: usize, swap: usize) -> Trial {
     Trial::new(format!("every finite BF16, {tokens} tokens"), wants, Box::new(launch))
 }
 
-/// Heads of the trials of f16: 256 values a slot.
-const F16_HEADS: Heads = in_f16(heads(8, 8, 32, false));
+/// Heads of the trials of f16: 128 queries and 64 values a slot.
+const F16_HEADS: Heads = in_f16(HEADS_OF_32);
 
 /// Values at every edge of f16: ties of both kinds, subnormals and what rounds to them, the largest and beyond; then others.
 fn f16_edges(count: usize) -> Vec<f32> {
@@ -153,18 +169,19 @@ fn f16_edges(count: usize) -> Vec<f32> {
 /// Keys and values whose weights are zero and whose bias is any f32: the cache holds the bias, rounded once by `round`.
 fn f16_rounding_trial(tokens: usize, round: fn(f64) -> f64) -> Trial {
     let h = F16_HEADS;
-    let width = h.kv_heads * h.head_dim;
-    let bias = f16_edges(h.rows());
+    let (q_width, width) = (h.heads * h.head_dim, h.kv_heads * h.head_dim);
+    let queries = Numbers::new("queries beside f16").rows(1, q_width, 3.0).values;
+    let bias = [queries, f16_edges(2 * width)].concat();
     let cells = |from: usize| {
         let cell = |&x: &f32| Cell::Bits(half::widened(half::rounded(f64::from(x) + 0.0, round)));
         let row: Vec<Cell> = bias[from..from + width].iter().map(cell).collect();
         row.repeat(tokens)
     };
-    let queries = bias[..width].iter().map(|&x| if x == 0.0 { Cell::Open } else { exact(f64::from(x)) });
+    let queries = bias[..q_width].iter().map(|&x| exact(f64::from(x)));
     let wants = vec![
-        Want::new("queries", width, queries.collect::<Vec<_>>().repeat(tokens)),
-        Want::halves("keys", width, cells(width)),
-        Want::halves("values", width, cells(2 * width)),
+        Want::new("queries", q_width, queries.collect::<Vec<_>>().repeat(tokens)),
+        Want::halves("keys", width, cells(q_width)),
+        Want::halves("values", width, cells(q_width + width)),
     ];
     let launch = move |compute: &Compute| {
         let x = floats(compute, &vec![0.0; tokens * BLOCK], [tokens, BLOCK]);
@@ -185,18 +202,23 @@ fn f16_rounding_trial(tokens: usize, round: fn(f64) -> f64) -> Trial {
 /// Every finite f16 as a value that a query sees alone, `tokens` slots at a time: the softmax of one score is 1.
 fn f16_reading_trial(tokens: usize) -> Trial {
     let h = F16_HEADS;
-    let width = h.kv_heads * h.head_dim;
-    let mut finite: Vec<u16> = (0..=u16::MAX).filter(|bits| bits & 0x7c00 != 0x7c00).collect();
-    finite.resize(finite.len().next_multiple_of(tokens * width), 0x3c00);
+    let (q_width, width) = (h.heads * h.head_dim, h.kv_heads * h.head_dim);
+    let finite: Vec<u16> = (0..=u16::MAX).filter(|bits| bits & 0x7c00 != 0x7c00).collect();
+    assert!(finite.len().is_multiple_of(tokens * width), "slots hold all values");
     // A device's division by 1 may round; -0 adds up to +0.
     let near = |value: f64| Cell::Near(value, (value.abs() * f64::from(f32::EPSILON)).max(f64::MIN_POSITIVE));
-    let wants = vec![Want::swizzled("attended", width, finite.iter().map(|&bits| near(half::value(bits))).collect())];
+    let seen = |slot: &[u16]| {
+        let of_head = |head: usize| head / (h.heads / h.kv_heads) * h.head_dim;
+        let heads = (0..h.heads).flat_map(|head| slot[of_head(head)..][..h.head_dim].to_vec());
+        heads.map(|bits| near(half::value(bits))).collect::<Vec<Cell>>()
+    };
+    let wants = vec![Want::swizzled("attended", q_width, finite.chunks_exact(width).flat_map(seen).collect())];
     let launch = move |compute: &Compute| {
         let words: Vec<u32> = finite.as_chunks().0.iter().map(|&[a, b]| u32::from(a) | u32::from(b) << 16).collect();
         let shape = [tokens, h.cache_words()];
         let keys = compute.upload(&vec![0x3c00_b800; shape.iter().product()], shape);
-        let q = floats(compute, &vec![0.125; tokens * width], [tokens, width]);
-        let sinks = floats(compute, &[-1e4; 8], [h.heads]);
+        let q = floats(compute, &vec![0.125; tokens * q_width], [tokens, q_width]);
+        let sinks = floats(compute, &vec![-1e4; h.heads], [h.heads]);
         let step = compute.upload(&[0; 4], [4]);
         let part = |values: &[u32]| {
             let values = compute.upload(values, shape);

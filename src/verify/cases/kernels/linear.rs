@@ -35,7 +35,7 @@ const fn add(name: &'static str, tokens: usize, [rows, hidden]: [usize; 2], spar
 
 impl Case {
     const fn under_limits(self) -> Case {
-        Case { on: Where::FamiliesAndLimits, ..self }
+        Case { on: Where::FamiliesAndGroupLimits, ..self }
     }
 
     /// Columns of the output, and the first that is written.

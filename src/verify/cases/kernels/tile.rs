@@ -82,8 +82,8 @@ const CASES: [Case; 16] = [
     case("9 tokens, four of 128, most without rows", [128, 4], 9, [32, 32]).in_parts(&[64]),
     case("experts of other turns are passed over", [8, 4], 33, [64, 32]).spread(Spread::Gaps).in_parts(&[2]),
     case("a turn with nothing to do", [8, 4], 9, [64, 32]).spread(Spread::Nowhere),
-    Case { on: Where::FamiliesAndLimits, ..case("real width in", [4, 4], 5, [2880, 32]) },
-    Case { on: Where::FamiliesAndLimits, ..case("real width inside", [4, 4], 5, [32, 2880]) },
+    Case { on: Where::FamiliesAndGroupLimits, ..case("real width in", [4, 4], 5, [2880, 32]) },
+    Case { on: Where::FamiliesAndGroupLimits, ..case("real width inside", [4, 4], 5, [32, 2880]) },
     Case { edges: true, ..case("gates and linear parts at the clamps and beyond", [4, 4], 6, [64, 96]) },
 ];
 

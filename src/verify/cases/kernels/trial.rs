@@ -171,6 +171,10 @@ pub(super) enum Where {
     Families,
     /// In every family, and again on a device with WebGPU's default limits.
     FamiliesAndLimits,
+    /// In every family, and those that are not Lane again on such a device: Lane kernels ask for less, and compile longest.
+    FamiliesAndGroupLimits,
+    /// In the Workgroup family on such a device only.
+    WorkgroupLimits,
     /// In the Lane family only.
     Lane,
     /// In the families that are not Lane.

@@ -1,0 +1,163 @@
+//! What every command that runs a model asks for: the checkpoint, the device, and how the sequence is run.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use cubecl::future::block_on;
+
+use super::{Bar, Failure};
+use crate::device::{Compute, DeviceError, DeviceRequest};
+use crate::exit::Exit;
+use crate::generate::session::{CHUNK_DEFAULT, Session, SessionError, SessionOptions};
+use crate::kernels::codec::KvType;
+use crate::kernels::family::Family;
+use crate::models::gpt_oss::GptOss;
+use crate::models::gpt_oss::load::{LoadError, LoadOptions};
+use crate::open::AnyCheckpoint;
+
+/// A model, a device, and how to run one on the other.
+#[derive(Debug, Args)]
+pub(super) struct ModelArgs {
+    /// The checkpoint to run
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub(super) model: PathBuf,
+    /// Part of the adapter's name (see `gptoss devices`); the fastest kind otherwise
+    #[arg(long, visible_alias = "adapter", value_name = "NAME", default_value = "")]
+    pub(super) device: String,
+    /// Tokens of a prompt chunk: bounds scratch memory, changes no result
+    #[arg(long, value_name = "N", default_value_t = CHUNK_DEFAULT)]
+    pub(super) chunk: usize,
+    /// Longest sequence in tokens; the model's own context otherwise
+    #[arg(long, value_name = "N")]
+    pub(super) context: Option<usize>,
+    /// Device memory for weights, cache and scratch; experts page through what is left of it (for example 6GiB)
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(super) device_memory: Option<u64>,
+    /// How keys and values are cached
+    #[arg(long, value_enum, default_value_t = Kv::F32)]
+    pub(super) kv: Kv,
+    /// Kernels to use instead of those that suit the adapter
+    #[arg(long, value_enum)]
+    pub(super) kernels: Option<Kernels>,
+    /// Hold the device to WebGPU's default limits, as a browser does
+    #[arg(long)]
+    pub(super) webgpu_limits: bool,
+}
+
+/// How keys and values are cached.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Kv {
+    /// As computed
+    F32,
+    /// Rounded to f16: half the memory
+    F16,
+}
+
+/// The kernels' shape.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Kernels {
+    /// Subgroups of the adapter's size
+    Plane,
+    /// Trees in workgroup memory
+    Workgroup,
+    /// No barriers, for software adapters
+    Lane,
+}
+
+/// `6GiB`, `500MB`, `1024`.
+fn size(text: &str) -> Result<u64, String> {
+    let at = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let factor = match unit.trim() {
+        "" | "B" => 1.0,
+        "kB" | "KB" => 1e3,
+        "MB" => 1e6,
+        "GB" => 1e9,
+        "KiB" | "K" => 1024.0,
+        "MiB" | "M" => 1048576.0,
+        "GiB" | "G" => 1073741824.0,
+        other => return Err(format!("`{other}` is no unit: use B, KB, MB, GB, KiB, MiB or GiB")),
+    };
+    match number.parse::<f64>() {
+        Ok(number) if number > 0.0 => Ok((number * factor) as u64),
+        _ => Err("a size is a number above 0 and a unit, for example 6GiB".into()),
+    }
+}
+
+impl ModelArgs {
+    /// Opens the device and puts the model on it.
+    pub(super) fn load(&self) -> Result<Arc<GptOss>, Failure> {
+        let inspect = format!("gptoss-verify inspect {}", self.model.display());
+        let checkpoint = AnyCheckpoint::open(&self.model).map_err(|e| Failure::new(Exit::Input, e, &inspect))?;
+        checkpoint.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+        let compute = self.open_device()?;
+        let context = self.context.unwrap_or(checkpoint.source().config().rope.context_length());
+        let kv = match self.kv {
+            Kv::F32 => KvType::F32,
+            Kv::F16 => KvType::F16,
+        };
+        let options = LoadOptions { device_memory: self.device_memory, context, chunk: self.chunk, kv };
+        let bar = Bar::new();
+        GptOss::load(Arc::new(checkpoint), &compute, &options, &bar).map(Arc::new).map_err(|error| match error {
+            LoadError::Device(error) => device_failure(error),
+            LoadError::Cancelled => Failure::new(Exit::Interrupted, error, "run the same command again"),
+            LoadError::BudgetTooSmall { fixed, expert, .. } => {
+                let next = format!(
+                    "--device-memory {}MiB or more, or a smaller --context or --chunk",
+                    (fixed + expert).div_ceil(1 << 20)
+                );
+                Failure::new(Exit::MemoryLimit, error, next)
+            }
+            LoadError::TooLargeForBuffer { .. } => Failure::new(Exit::NoAdapter, error, "gptoss devices"),
+            LoadError::Geometry { .. } | LoadError::Scale { .. } => Failure::new(Exit::Input, error, &inspect),
+        })
+    }
+
+    /// An empty session on the model.
+    pub(super) fn session(&self, model: &Arc<GptOss>) -> Result<Session, Failure> {
+        let context = self.context.unwrap_or(SessionOptions::of(model).context);
+        Session::new(model.clone(), SessionOptions { chunk: self.chunk, context }).map_err(session_failure)
+    }
+
+    fn open_device(&self) -> Result<Compute, Failure> {
+        let request =
+            |family| DeviceRequest { adapter: self.device.clone(), default_limits: self.webgpu_limits, family };
+        let compute = block_on(Compute::open(&request(None))).map_err(device_failure)?;
+        Ok(match self.kernels {
+            None => compute,
+            Some(Kernels::Lane) => compute.with_family(Family::Lane),
+            Some(Kernels::Workgroup) => compute.with_family(Family::Workgroup),
+            Some(Kernels::Plane) => match compute.report().subgroup_sizes {
+                (small, large) if small == large && small > 1 => compute.with_family(Family::Plane { size: small }),
+                (small, large) => {
+                    let message =
+                        format!("the adapter's subgroups have {small} to {large} units, plane kernels need one size");
+                    return Err(Failure::new(Exit::NoAdapter, message, "--kernels workgroup"));
+                }
+            },
+        })
+    }
+}
+
+/// What a device error means for the caller.
+pub(super) fn device_failure(error: DeviceError) -> Failure {
+    match error {
+        DeviceError::Lost { .. } => {
+            Failure::new(Exit::Internal, error, "run the same command again; then check the driver's log")
+        }
+        _ => Failure::new(Exit::NoAdapter, error, "gptoss devices"),
+    }
+}
+
+/// What a session error means for the caller.
+pub(super) fn session_failure(error: SessionError) -> Failure {
+    match error {
+        SessionError::Device(error) => device_failure(error),
+        SessionError::Chunk(_) => Failure::new(Exit::Usage, error, "another --chunk"),
+        SessionError::CacheTooLarge { .. } => Failure::new(Exit::MemoryLimit, error, "--kv f16, or a shorter prompt"),
+        SessionError::Empty | SessionError::TokenOutOfRange { .. } | SessionError::ContextPassed { .. } => {
+            Failure::new(Exit::Input, error, "other tokens, or a longer --context if the model allows it")
+        }
+    }
+}
