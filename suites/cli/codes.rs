@@ -17,7 +17,6 @@ fn a_wrong_command_line_is_2() {
     fails(&verify(&["check"]), 2, "CHECKPOINT");
     fails(&verify(&["run", "everything"]), 2, "everything");
     fails(&verify(&["check", "x", "--sample", "200%"]), 2, "percentage");
-    fails(&verify(&["check", "x", "--level", "kernels"]), 2, "kernels");
     fails(&verify(&["explain", "no/such/check"]), 2, "no/such/check");
     fails(&gptoss(&["export", "--from", "x"]), 2, "--to");
     assert_eq!(verify(&["--help"]).code, 0);
