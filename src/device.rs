@@ -296,8 +296,12 @@ pub async fn adapters() -> Vec<AdapterReport> {
     instance().enumerate_adapters(wgpu::Backends::all()).await.iter().map(AdapterReport::of).collect()
 }
 
+/// Vulkan, Metal, DX12, or what `WGPU_BACKEND` names; OpenGL lacks what the kernels need, and its loader is noisy.
 fn instance() -> wgpu::Instance {
-    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
+    wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY),
+        ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
+    })
 }
 
 fn choose(mut adapters: Vec<wgpu::Adapter>, want: &str) -> Result<wgpu::Adapter, DeviceError> {

@@ -70,13 +70,7 @@ pub(super) fn case<'a>(name: String, judge: impl FnOnce(String, &Compute) -> Che
 /// Judges the cases on the device of this process; without one, each says so.
 pub(super) fn run(cases: Vec<Case>) -> Vec<Check> {
     let judge = |case: Case| match device() {
-        Ok(compute) => {
-            let t = std::time::Instant::now();
-            let n = case.name.clone();
-            let c = (case.judge)(compute);
-            eprintln!("TIME {:.2} {n}", t.elapsed().as_secs_f64());
-            c
-        }
+        Ok(compute) => (case.judge)(compute),
         Err(reason) => Check::new(case.name, Level::Logits, Outcome::NoDevice, reason),
     };
     cases.into_iter().map(judge).collect()
