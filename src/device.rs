@@ -338,7 +338,7 @@ fn family_of(client: &Client, report: &AdapterReport) -> Family {
     let hardware = &client.properties().hardware;
     let planes = client.features().plane.contains(Plane::Ops) && hardware.plane_size_min == hardware.plane_size_max;
     match report.kind {
-        "cpu" => Family::Lane,
+        "cpu" => report.lane_family(),
         // A plane kernel counts on its size: adapters that may choose another one take the tree.
         _ if planes && hardware.plane_size_max <= 64 => Family::Plane { size: hardware.plane_size_max },
         _ => Family::Workgroup,
@@ -346,6 +346,14 @@ fn family_of(client: &Client, report: &AdapterReport) -> Family {
 }
 
 impl AdapterReport {
+    /// The lane kernels that suit it.
+    pub fn lane_family(&self) -> Family {
+        let (size, max) = self.subgroup_sizes;
+        // Browsers want to prove that a subgroup stays together, and cannot where a loop's end was loaded from storage.
+        let together = size == max && self.features.contains(&"subgroups") && !cfg!(target_family = "wasm");
+        Family::lane(if together { size } else { 1 })
+    }
+
     fn of(adapter: &wgpu::Adapter) -> Self {
         let (info, limits, has) = (adapter.get_info(), adapter.limits(), adapter.features());
         let feature = |flag, name| has.contains(flag).then_some(name);

@@ -126,7 +126,7 @@ impl ModelArgs {
         let compute = block_on(Compute::open(&request(None))).map_err(device_failure)?;
         Ok(match self.kernels {
             None => compute,
-            Some(Kernels::Lane) => compute.with_family(Family::Lane),
+            Some(Kernels::Lane) => compute.with_family(compute.report().lane_family()),
             Some(Kernels::Workgroup) => compute.with_family(Family::Workgroup),
             Some(Kernels::Plane) => match compute.report().subgroup_sizes {
                 (small, large) if small == large && small > 1 => compute.with_family(Family::Plane { size: small }),

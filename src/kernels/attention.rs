@@ -229,7 +229,7 @@ pub fn attention(
     assert_eq!((dims(values), dims(out)), ([slots, kv_width], [tokens, width]), "attention: shapes");
     assert_eq!(dims(sinks), [heads.heads], "attention: sinks");
     let words = 4 / heads.kv.per_word();
-    let split = family != Family::Lane && tokens * heads.heads < 1024;
+    let split = !matches!(family, Family::Lane { .. }) && tokens * heads.heads < 1024;
     // SAFETY: shapes were checked above; slots are taken modulo their number, rows beyond the last do nothing.
     unsafe {
         if split {
@@ -249,7 +249,7 @@ pub fn attention(
                 heads,
             );
         } else {
-            let units = if family == Family::Lane { 8 } else { ROW_UNITS };
+            let units = if matches!(family, Family::Lane { .. }) { 8 } else { ROW_UNITS };
             rows_kernel::launch_unchecked(
                 &q.client,
                 grid(cubes(tokens * heads.heads, units), 1, 1),

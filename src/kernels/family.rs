@@ -8,8 +8,14 @@
 //! | Plane     | GPUs with subgroups          | plane size | one subgroup reduction                 |
 //! | Workgroup | GPUs without                 | 32         | a tree in workgroup memory             |
 //! | Lane      | software adapters            | 1          | none: a lane owns its rows, no barrier |
+//!
+//! A software adapter runs a subgroup as one SIMD register, and loads from storage lane by lane even where all lanes want
+//! the same address: loads are what it has least of.  There the units of a subgroup each load a part of what all of them
+//! want, and give it to the others ([`common_block`]).
 
 use cubecl::prelude::*;
+
+use super::codec::F4;
 
 /// The shape of a kernel, by what the adapter is good at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,23 +28,34 @@ pub enum Family {
     /// Trees in workgroup memory.
     Workgroup,
     /// One unit a group, and neither barriers nor workgroup memory on the hot path.
-    Lane,
+    Lane {
+        /// Units that give each other what they load: a power of two, at most the subgroup's size; 1: each loads all.
+        share: u32,
+    },
 }
 
+/// Most units that share a block's eight vectors.
+const SHARE_MAX: u32 = 8;
+
 impl Family {
+    /// The lane shape for subgroups of `size` units; 0 or 1: there are none.
+    pub fn lane(size: u32) -> Self {
+        Family::Lane { share: if size.is_power_of_two() { size.min(SHARE_MAX) } else { 1 } }
+    }
+
     /// Units of a group.
     pub fn lanes(self) -> u32 {
         match self {
             Family::Plane { size } => size,
             Family::Workgroup => 32,
-            Family::Lane => 1,
+            Family::Lane { .. } => 1,
         }
     }
 
     /// Groups of a cube: 128 units on a GPU; eight lanes, one SIMD register, on a software adapter.
     pub fn groups(self) -> u32 {
         match self {
-            Family::Lane => 8,
+            Family::Lane { .. } => 8,
             _ => (128 / self.lanes()).max(1),
         }
     }
@@ -52,7 +69,7 @@ impl Family {
     /// Units of a cube that works on one row as a whole.
     pub fn row_units(self) -> u32 {
         match self {
-            Family::Lane => 8,
+            Family::Lane { .. } => 8,
             _ => 128,
         }
     }
@@ -62,9 +79,37 @@ impl Family {
 #[cube]
 pub fn lane(#[comptime] family: Family) -> usize {
     match family {
-        Family::Lane => 0usize.runtime(),
+        Family::Lane { .. } => 0usize.runtime(),
         _ => UNIT_POS as usize % comptime!(family.lanes() as usize),
     }
+}
+
+/// The eight vectors of `x` from `first` on.  In the lane shape every unit of the cube must want the same ones, and all must
+/// get here.
+#[cube]
+pub fn common_block(x: &[F4], first: usize, #[comptime] family: Family) -> Array<F4> {
+    let mut block = Array::<F4>::new(8usize);
+    match family {
+        Family::Lane { share } if share > 1 => {
+            let unit = (UNIT_POS_PLANE % share) as usize;
+            #[unroll]
+            for part in 0..comptime!(8 / share) {
+                let own = x[first + comptime!((part * share) as usize) + unit];
+                #[unroll]
+                for j in 0..share {
+                    block[comptime!((part * share + j) as usize)] = plane_broadcast(own, j);
+                }
+            }
+        }
+        _ =>
+        {
+            #[unroll]
+            for j in 0..8usize {
+                block[j] = x[first + j];
+            }
+        }
+    }
+    block
 }
 
 /// Which group of the launch this unit is in.
@@ -79,7 +124,7 @@ pub fn group(#[comptime] family: Family) -> usize {
 #[cube]
 pub fn group_sum(values: &mut Array<f32>, #[comptime] count: usize, #[comptime] family: Family) {
     match family {
-        Family::Lane => {}
+        Family::Lane { .. } => {}
         Family::Plane { .. } =>
         {
             #[unroll]

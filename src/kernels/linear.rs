@@ -14,7 +14,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::codec::{BLOCK, Codec, F4, U4, block};
-use super::family::{Family, group, group_sum, lane};
+use super::family::{Family, common_block, group, group_sum, lane};
 use super::launch::{arg, cubes, dims, grid};
 
 /// Rows of a group: x is loaded once for all of them.
@@ -46,12 +46,7 @@ pub fn dot_rows<S: CubePrimitive>(
     let lanes = comptime!(family.lanes() as usize);
     let mut b = lane(family);
     while b < span {
-        let xs = (x_block + b) * 8;
-        let mut v = Array::<F4>::new(8usize);
-        #[unroll]
-        for j in 0..8usize {
-            v[j] = x[xs + j];
-        }
+        let v = common_block(x, (x_block + b) * 8, family);
         #[unroll]
         for i in 0..ROWS {
             let weights = block(w, scales, rows[i] * blocks + b, codec);

@@ -148,10 +148,10 @@ pub fn route(
     assert_eq!((dims(normed), dims(ids)), ([tokens, hidden], [tokens, chosen]), "route: outputs");
     assert_eq!(dims(scores), [tokens, experts + chosen], "route: scores");
     let units = match family {
-        Family::Lane => 32.max(chosen.next_power_of_two()),
+        Family::Lane { .. } => 32.max(chosen.next_power_of_two()),
         _ => 128.max(chosen.next_power_of_two()),
     };
-    let share = if family == Family::Lane { 1 } else { SHARE };
+    let share = if matches!(family, Family::Lane { .. }) { 1 } else { SHARE };
     // SAFETY: shapes were checked above; every loop stops at the shape's end.
     unsafe {
         route_kernel::launch_unchecked(

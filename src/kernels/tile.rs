@@ -20,7 +20,7 @@ use cubecl::prelude::*;
 
 use super::codec::{BLOCK, Codec, F4, U4, block, swizzled};
 use super::experts::{ExpertMatrix, swiglu};
-use super::family::Family;
+use super::family::{Family, common_block};
 use super::launch::{arg, cubes, dims, grid};
 
 /// Rows and tokens of a Lane unit.
@@ -36,7 +36,7 @@ const TILE_UNITS: usize = (TILE_N / UNIT_N) * (TILE_M / UNIT_M);
 /// Token rows of a tile.
 pub fn tile_rows(family: Family) -> usize {
     match family {
-        Family::Lane => LANE_TOKENS,
+        Family::Lane { .. } => LANE_TOKENS,
         _ => TILE_M,
     }
 }
@@ -66,6 +66,7 @@ struct Spec {
     codec: Codec,
     epilogue: Epilogue,
     chosen: usize,
+    family: Family,
 }
 
 /// The tile of this cube: its expert (relative to the chunk), first entry and number of entries (0: nothing to do).
@@ -151,6 +152,7 @@ fn lane_step<S: Numeric>(
     b: usize,
     acc: &mut Array<f32>,
     #[comptime] codec: Codec,
+    #[comptime] family: Family,
 ) {
     let mut weights = Array::<F4>::new(comptime!(LANE_ROWS * 8));
     #[unroll]
@@ -163,12 +165,12 @@ fn lane_step<S: Numeric>(
     }
     #[unroll]
     for t in 0..LANE_TOKENS {
+        let v = common_block(x, (from[t] + b) * 8, family);
         #[unroll]
         for j in 0..8usize {
-            let v = x[(from[t] + b) * 8 + j];
             #[unroll]
             for r in 0..LANE_ROWS {
-                acc[comptime!(r * LANE_TOKENS + t)] += weights[comptime!(r * 8 + j)].dot(v);
+                acc[comptime!(r * LANE_TOKENS + t)] += weights[comptime!(r * 8 + j)].dot(v[j]);
             }
         }
     }
@@ -197,37 +199,39 @@ fn lane_kernel<S: Numeric>(
     let blocks = blocks as usize;
     let (expert, start, count) = tile_of(tiles, total, first_expert, expert_count, LANE_TOKENS, spec);
     let first = ABSOLUTE_POS_X as usize * LANE_ROWS;
-    if count > 0 && first < rows {
-        let matrix = expert * rows;
-        let mut from = Array::<usize>::new(LANE_TOKENS);
-        let mut acc = Array::<f32>::new(comptime!(LANE_ROWS * LANE_TOKENS));
+    let matrix = expert * rows;
+    let mut from = Array::<usize>::new(LANE_TOKENS);
+    let mut acc = Array::<f32>::new(comptime!(LANE_ROWS * LANE_TOKENS));
+    #[unroll]
+    for t in 0..LANE_TOKENS {
+        // Without work the list may hold anything, also beyond x.
+        let listed = source(perm, start + min(t.runtime(), max(count, 1) - 1), spec);
+        from[t] = select(count > 0, listed, 0usize) * blocks;
         #[unroll]
-        for t in 0..LANE_TOKENS {
-            from[t] = source(perm, start + min(t.runtime(), count - 1), spec) * blocks;
-            #[unroll]
-            for r in 0..LANE_ROWS {
-                acc[comptime!(r * LANE_TOKENS + t)] = 0.0;
-            }
+        for r in 0..LANE_ROWS {
+            acc[comptime!(r * LANE_TOKENS + t)] = 0.0;
         }
-        for b in 0..blocks {
-            let mut rows_of_block = Array::<usize>::new(LANE_ROWS);
-            #[unroll]
-            for r in 0..LANE_ROWS {
-                rows_of_block[r] = (matrix + min(first + r, rows - 1)) * blocks + b;
-            }
-            lane_step(x, w, scales, &rows_of_block, &from, b, &mut acc, spec.codec);
-        }
+    }
+    // Units beyond the last row go along: the others need what they load.
+    let span = select(count > 0, blocks, 0usize);
+    for b in 0..span {
+        let mut rows_of_block = Array::<usize>::new(LANE_ROWS);
         #[unroll]
-        for t in 0..LANE_TOKENS {
-            if t < count {
-                #[unroll]
-                for pair in 0..comptime!(LANE_ROWS / 2) {
-                    let n = first + pair * 2;
-                    if n < rows {
-                        let a = acc[comptime!(2 * pair * LANE_TOKENS + t)];
-                        let b = acc[comptime!((2 * pair + 1) * LANE_TOKENS + t)];
-                        store(out, bias, perm, start + t, n, matrix, a, b, stride as usize, base as usize, limit, spec);
-                    }
+        for r in 0..LANE_ROWS {
+            rows_of_block[r] = (matrix + min(first + r, rows - 1)) * blocks + b;
+        }
+        lane_step(x, w, scales, &rows_of_block, &from, b, &mut acc, spec.codec, spec.family);
+    }
+    #[unroll]
+    for t in 0..LANE_TOKENS {
+        if t < count {
+            #[unroll]
+            for pair in 0..comptime!(LANE_ROWS / 2) {
+                let n = first + pair * 2;
+                if n < rows {
+                    let a = acc[comptime!(2 * pair * LANE_TOKENS + t)];
+                    let b = acc[comptime!((2 * pair + 1) * LANE_TOKENS + t)];
+                    store(out, bias, perm, start + t, n, matrix, a, b, stride as usize, base as usize, limit, spec);
                 }
             }
         }
@@ -367,7 +371,7 @@ macro_rules! launch {
 fn launch(o: &Operands, spec: Spec, family: Family) {
     let y = o.tile_count as u32;
     match family {
-        Family::Lane => {
+        Family::Lane { .. } => {
             let (count, dim) = (grid(cubes(o.rows, 8 * LANE_ROWS as u32), y, 1), CubeDim::new_1d(8));
             match o.scales {
                 Some(scales) => launch!(lane_kernel::<u32>, o, count, dim, arg(scales, 1), spec),
@@ -423,7 +427,7 @@ pub fn dense(
         limit: 0.0,
         tile_count: tokens.div_ceil(tile_rows(family)),
     };
-    launch(&operands, Spec { codec: Codec::Bf16, epilogue, chosen: 1 }, family);
+    launch(&operands, Spec { codec: Codec::Bf16, epilogue, chosen: 1, family }, family);
 }
 
 /// One matrix of the experts over the tiles of a chunk: [`Epilogue::Swiglu`] or [`Epilogue::Scatter`].
@@ -468,5 +472,5 @@ pub fn experts(
         limit,
         tile_count,
     };
-    launch(&operands, Spec { codec: Codec::Mxfp4 { scale_offset: m.scale_offset }, epilogue, chosen }, family);
+    launch(&operands, Spec { codec: Codec::Mxfp4 { scale_offset: m.scale_offset }, epilogue, chosen, family }, family);
 }

@@ -256,7 +256,8 @@ pub fn family_cases() -> Vec<Check> {
         move |compute: &Compute| Ok(family.map_or(compute.clone(), |f| compute.with_family(f)))
     };
     let mut cases = Vec::new();
-    cases.extend(setting("lane", on(Some(Family::Lane))));
+    cases.extend(setting("lane", on(Some(Family::lane(1)))));
+    cases.extend(setting("lane-sharing", |compute: &Compute| Ok(compute.with_family(compute.report().lane_family()))));
     cases.extend(setting("workgroup", on(Some(Family::Workgroup))));
     cases.extend(setting("webgpu-default-limits", |_: &Compute| limited()));
     let mut checks = run(cases);

@@ -46,13 +46,17 @@ struct Setting {
 /// A family whose plane size the adapter decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
+    /// Every lane loads all it needs.
     Lane,
+    /// The lanes of a subgroup share what they load.
+    Sharing,
     Workgroup,
     Plane,
 }
 
-const SETTINGS: [Setting; 6] = [
+const SETTINGS: [Setting; 7] = [
     Setting { name: "lane", family: Shape::Lane, default_limits: false },
+    Setting { name: "lane-sharing", family: Shape::Sharing, default_limits: false },
     Setting { name: "workgroup", family: Shape::Workgroup, default_limits: false },
     Setting { name: "plane", family: Shape::Plane, default_limits: false },
     Setting { name: "lane-default-limits", family: Shape::Lane, default_limits: true },
@@ -64,19 +68,27 @@ impl Setting {
     fn runs(&self, on: Where) -> bool {
         match on {
             Where::FamiliesAndLimits => true,
-            Where::FamiliesAndGroupLimits => !self.default_limits || self.family != Shape::Lane,
+            Where::FamiliesAndGroupLimits => !self.default_limits || self.is_of_groups(),
             Where::WorkgroupLimits => self.default_limits && self.family == Shape::Workgroup,
             Where::Families => !self.default_limits,
-            Where::Groups => !self.default_limits && self.family != Shape::Lane,
-            Where::Lane => !self.default_limits && self.family == Shape::Lane,
+            Where::Groups => !self.default_limits && self.is_of_groups(),
+            Where::Lane => !self.default_limits && !self.is_of_groups(),
             Where::Once => self.family == Shape::Lane,
         }
+    }
+
+    fn is_of_groups(&self) -> bool {
+        matches!(self.family, Shape::Workgroup | Shape::Plane)
     }
 
     /// The device in this family; `Err` says why the family cannot run there.
     fn compute(&self, opened: &Compute) -> Result<Compute, String> {
         let family = match self.family {
-            Shape::Lane => Family::Lane,
+            Shape::Lane => Family::lane(1),
+            Shape::Sharing => match opened.report().lane_family() {
+                Family::Lane { share: 1 } => return Err(format!("`{}` has no subgroups of one size", opened.report().name)),
+                family => family,
+            },
             Shape::Workgroup => Family::Workgroup,
             Shape::Plane => match opened.report().subgroup_sizes {
                 (size, max)

@@ -73,9 +73,9 @@ const CASES: [Case; 14] = [
 
 pub(super) fn trials() -> Vec<Trial> {
     let each = |case| {
-        [trial(case, Family::Lane, false).on(Where::Lane), trial(case, Family::Workgroup, false).on(Where::Groups)]
+        [trial(case, Family::lane(1), false).on(Where::Lane), trial(case, Family::Workgroup, false).on(Where::Groups)]
     };
-    let wrong = trial(&CASES[8], Family::Lane, true).planted("an expert's rows in descending order");
+    let wrong = trial(&CASES[8], Family::lane(1), true).planted("an expert's rows in descending order");
     CASES.iter().flat_map(each).chain([wrong]).collect()
 }
 
