@@ -6,7 +6,7 @@
 //! | shape | family           | work of a unit                | weights of a step (32 columns)             |
 //! |-------|------------------|-------------------------------|--------------------------------------------|
 //! | Tiled | Plane, Workgroup | 4 rows × 2 tokens of 64 × 32  | decoded once into 8 KiB of workgroup memory |
-//! | Lane  | Lane             | 8 rows × 8 tokens             | decoded into registers, a row at a time    |
+//! | Lane  | Lane             | 8 rows × 16 tokens            | decoded into registers, a row at a time    |
 //!
 //! - `x` f32 `[rows of x, blocks × 32]`, swizzled; entry `r` of the list reads row `r`, `perm[r]` or `perm[r] / chosen` of it
 //! - `w`, `scales`, `bias` of all experts of the chunk: `[experts, rows, blocks]`; dense: one expert
@@ -23,9 +23,10 @@ use super::experts::{ExpertMatrix, swiglu};
 use super::family::{Family, common_block};
 use super::launch::{arg, cubes, dims, grid};
 
-/// Rows and tokens of a Lane unit.
+/// Rows and tokens of a Lane unit.  A tile of at most half the tokens takes a loop of its own: half of the sums.
 const LANE_ROWS: usize = 8;
-const LANE_TOKENS: usize = 8;
+const LANE_TOKENS: usize = 16;
+const LANE_TOKENS_HALF: usize = LANE_TOKENS / 2;
 /// Rows and tokens of a cube, and of its units, in the Tiled shape.
 const TILE_N: usize = 64;
 const TILE_M: usize = 32;
@@ -141,7 +142,7 @@ fn store(
     }
 }
 
-/// Adds the products of one block of columns: [`LANE_ROWS`] blocks of weights with block `b` of [`LANE_TOKENS`] tokens.
+/// Adds the products of one block of columns: [`LANE_ROWS`] blocks of weights with block `b` of `tokens` tokens.
 #[cube]
 fn lane_step<S: Numeric>(
     x: &[F4],
@@ -151,21 +152,21 @@ fn lane_step<S: Numeric>(
     from: &Array<usize>,
     b: usize,
     acc: &mut Array<f32>,
-    #[comptime] codec: Codec,
-    #[comptime] family: Family,
+    #[comptime] tokens: usize,
+    #[comptime] spec: Spec,
 ) {
     let mut weights = Array::<F4>::new(comptime!(LANE_ROWS * 8));
     #[unroll]
     for r in 0..LANE_ROWS {
-        let decoded = block(w, scales, at[r], codec);
+        let decoded = block(w, scales, at[r] + b, spec.codec);
         #[unroll]
         for j in 0..8usize {
             weights[comptime!(r * 8 + j)] = decoded[j];
         }
     }
     #[unroll]
-    for t in 0..LANE_TOKENS {
-        let v = common_block(x, (from[t] + b) * 8, family);
+    for t in 0..tokens {
+        let v = common_block(x, (from[t] + b) * 8, spec.family);
         #[unroll]
         for j in 0..8usize {
             #[unroll]
@@ -213,14 +214,16 @@ fn lane_kernel<S: Numeric>(
         }
     }
     // Units beyond the last row go along: the others need what they load.
-    let span = select(count > 0, blocks, 0usize);
-    for b in 0..span {
-        let mut rows_of_block = Array::<usize>::new(LANE_ROWS);
-        #[unroll]
-        for r in 0..LANE_ROWS {
-            rows_of_block[r] = (matrix + min(first + r, rows - 1)) * blocks + b;
-        }
-        lane_step(x, w, scales, &rows_of_block, &from, b, &mut acc, spec.codec, spec.family);
+    let mut own = Array::<usize>::new(LANE_ROWS);
+    #[unroll]
+    for r in 0..LANE_ROWS {
+        own[r] = (matrix + min(first + r, rows - 1)) * blocks;
+    }
+    for b in 0..select(count > LANE_TOKENS_HALF, blocks, 0usize) {
+        lane_step(x, w, scales, &own, &from, b, &mut acc, LANE_TOKENS, spec);
+    }
+    for b in 0..select(count > 0 && count <= LANE_TOKENS_HALF, blocks, 0usize) {
+        lane_step(x, w, scales, &own, &from, b, &mut acc, LANE_TOKENS_HALF, spec);
     }
     #[unroll]
     for t in 0..LANE_TOKENS {
