@@ -1,12 +1,13 @@
 //! What every command that runs a model asks for: the checkpoint, the device, and how the sequence is run.
 
+use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use cubecl::future::block_on;
 
-use super::{Bar, Failure};
+use super::{Bar, Failure, output_exit};
 use crate::device::{Compute, DeviceError, DeviceRequest};
 use crate::exit::Exit;
 use crate::generate::session::{CHUNK_DEFAULT, Session, SessionError, SessionOptions};
@@ -15,6 +16,7 @@ use crate::kernels::family::Family;
 use crate::models::gpt_oss::GptOss;
 use crate::models::gpt_oss::load::{LoadError, LoadOptions};
 use crate::open::AnyCheckpoint;
+use crate::telemetry::events::JsonLines;
 
 /// A model, a device, and how to run one on the other.
 #[derive(Debug, Args)]
@@ -43,7 +45,12 @@ pub(super) struct ModelArgs {
     /// Hold the device to WebGPU's default limits, as a browser does
     #[arg(long)]
     pub(super) webgpu_limits: bool,
+    /// Append what every layer and chunk costs as lines of JSON: experts, bytes, paging, scratch, kernel times.  Slower:
+    /// every kernel is waited for
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
 }
+
 
 /// How keys and values are cached.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -117,7 +124,15 @@ impl ModelArgs {
     /// An empty session on the model.
     pub(super) fn session(&self, model: &Arc<GptOss>) -> Result<Session, Failure> {
         let context = self.context.unwrap_or(SessionOptions::of(model).context);
-        Session::new(model.clone(), SessionOptions { chunk: self.chunk, context }).map_err(session_failure)
+        let options = SessionOptions { chunk: self.chunk, context };
+        let mut session = Session::new(model.clone(), options).map_err(session_failure)?;
+        if let Some(path) = &self.trace {
+            let file = OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
+                Failure::new(output_exit(&error), format!("{}: {error}", path.display()), "choose another --trace")
+            })?;
+            session.observe(Box::new(JsonLines::new(file)));
+        }
+        Ok(session)
     }
 
     fn open_device(&self) -> Result<Compute, Failure> {

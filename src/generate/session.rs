@@ -10,7 +10,9 @@ use cubecl::future::block_on;
 use crate::device::DeviceError;
 use crate::models::gpt_oss::probe::Probe;
 use crate::models::gpt_oss::stage::Stage;
+use crate::models::gpt_oss::trace::Tracer;
 use crate::models::gpt_oss::{Cache, GptOss};
+use crate::telemetry::events::{Logged, Observer};
 
 /// Tokens of a chunk if nobody says otherwise: enough to fill the experts' tiles, little enough scratch.
 pub const CHUNK_DEFAULT: usize = 512;
@@ -86,6 +88,7 @@ pub struct Session {
     options: SessionOptions,
     cache: Cache,
     tokens: Vec<u32>,
+    tracer: Option<Tracer>,
 }
 
 /// Which positions of a chunk get logits.
@@ -108,7 +111,14 @@ impl Session {
             return Err(SessionError::Chunk(options.chunk));
         }
         let cache = model.new_cache(options.chunk, options.context);
-        Ok(Self { model, options, cache, tokens: Vec::new() })
+        let logged: Option<Box<dyn Observer>> = Logged::is_wanted().then(|| Box::new(Logged) as _);
+        let tracer = logged.map(|logged| Tracer::new(vec![logged]));
+        Ok(Self { model, options, cache, tokens: Vec::new(), tracer })
+    }
+
+    /// Tells `observer` what every layer and chunk costs from now on, which makes them slower.
+    pub fn observe(&mut self, observer: Box<dyn Observer>) {
+        self.tracer.get_or_insert_with(|| Tracer::new(Vec::new())).add(observer);
     }
 
     /// The tokens so far.
@@ -184,8 +194,29 @@ impl Session {
     ) -> Result<(), SessionError> {
         self.check(tokens, self.tokens.len())?;
         let end = self.tokens.len() + tokens.len();
+        let mut tracing = Probe::default();
+        if self.tracer.is_some() {
+            let probe = probe.get_or_insert(&mut tracing);
+            probe.tracer = self.tracer.take();
+        }
+        let result = self.chunks(tokens, end, want, probe.as_deref_mut(), sink).await;
+        self.tracer = probe.and_then(|probe| probe.tracer.take());
+        result
+    }
+
+    async fn chunks(
+        &mut self,
+        tokens: &[u32],
+        end: usize,
+        want: Want<'_>,
+        mut probe: Option<&mut Probe>,
+        sink: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), SessionError> {
         for chunk in tokens.chunks(self.options.chunk) {
             let (model, position) = (self.model.clone(), self.tokens.len());
+            if let Some(tracer) = probe.as_mut().and_then(|probe| probe.tracer.as_mut()) {
+                tracer.begin(model.compute(), position, chunk.len());
+            }
             let x = model.hidden(chunk, position, &mut self.cache, self.options.context, probe.as_deref_mut()).await?;
             self.tokens.extend_from_slice(chunk);
             let rows: Vec<usize> = (0..chunk.len())
@@ -197,6 +228,9 @@ impl Session {
                 })
                 .collect();
             self.emit(&x, position, &rows, probe.as_deref_mut(), sink).await?;
+            if let Some(tracer) = probe.as_mut().and_then(|probe| probe.tracer.as_mut()) {
+                tracer.end(model.compute(), self.cache_bytes() as u64);
+            }
         }
         Ok(())
     }

@@ -6,12 +6,13 @@ use burn::tensor::{Int, Tensor};
 
 use super::load::ExpertShape;
 use super::pager::Pager;
-use super::probe::Probe;
+use super::probe::{Probe, lap};
 use crate::device::{Compute, DeviceError};
 use crate::kernels::ops::{
     DECODE_TOKENS_MAX, ExpertChunk, ExpertSpec, combine_slots, experts_down, experts_tiled, experts_up, group_rows,
 };
 use crate::kernels::tile::Epilogue;
+use crate::telemetry::events::Paging;
 
 /// Packed experts in as few buffers as the adapter allows: the first expert of each, and the buffer.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +33,20 @@ pub enum Experts {
 }
 
 impl Experts {
+    /// Bytes of one of them.
+    pub fn expert_bytes(&self) -> u64 {
+        let (Experts::Resident(_, shape) | Experts::Paged(_, shape)) = self;
+        shape.expert_bytes() as u64
+    }
+
+    /// What paging has done so far, for all blocks.
+    pub fn paging(&self) -> Paging {
+        match self {
+            Experts::Resident(..) => Paging::default(),
+            Experts::Paged(pager, _) => pager.stats(),
+        }
+    }
+
     /// `x += Σ weight · expert(t)` for the chosen experts of every row.
     #[expect(clippy::too_many_arguments, reason = "what the router gave, and where it goes")]
     pub async fn forward(
@@ -47,17 +62,18 @@ impl Experts {
         match self {
             Experts::Resident(packed, shape) => {
                 let mut pass = Pass::new(compute, *shape, layer, t, scores, x, probe);
-                pass.run(packed, shape.experts, ids);
-                Ok(pass.finish())
+                pass.run(compute, packed, shape.experts, ids);
+                Ok(pass.finish(compute))
             }
             Experts::Paged(pager, shape) => {
                 let mut pass = Pass::new(compute, *shape, layer, t, scores, x, probe);
                 let routed = compute.read_words(ids.clone()).await?;
                 for slots in pager.turns(layer, &routed) {
                     let ids = compute.upload(&slots, ids.dims());
-                    pass.run(pager.packed(), pager.slots(), &ids);
+                    lap(&mut pass.probe, compute, "page");
+                    pass.run(compute, pager.packed(), pager.slots(), &ids);
                 }
-                Ok(pass.finish())
+                Ok(pass.finish(compute))
             }
         }
     }
@@ -100,14 +116,16 @@ impl<'a> Pass<'a> {
     }
 
     /// Runs the experts that `ids` names in `packed`, of `experts` there; other ids are passed over.
-    fn run(&mut self, packed: &Packed, experts: usize, ids: &Tensor<2, Int>) {
+    fn run(&mut self, compute: &Compute, packed: &Packed, experts: usize, ids: &Tensor<2, Int>) {
         let (Some(x), Some(h)) = (self.x.take(), self.h.take()) else { return };
         let at = |first| ExpertSpec { first, ..self.spec };
         let Some(y) = self.y.take() else {
             let h = packed.up.iter().fold(h, |h, (first, chunk)| experts_up(self.t, ids, chunk, h, at(*first)));
+            lap(&mut self.probe, compute, "up");
             let down =
                 |x, (first, chunk): &(usize, ExpertChunk)| experts_down(&h, ids, self.scores, chunk, x, at(*first));
             self.x = Some(packed.down.iter().fold(x, down));
+            lap(&mut self.probe, compute, "down");
             if let Some(probe) = &mut self.probe {
                 probe.activations(self.layer, &h, None);
             }
@@ -115,27 +133,34 @@ impl<'a> Pass<'a> {
             return;
         };
         let (perm, tiles) = group_rows(ids, experts, self.spec.family);
+        lap(&mut self.probe, compute, "group");
         let list = (&perm, &tiles);
         let up = |h, (first, chunk): &(usize, ExpertChunk)| {
             experts_tiled(self.t, list, chunk, h, Epilogue::Swiglu, at(*first))
         };
         let h = packed.up.iter().fold(h, up);
+        lap(&mut self.probe, compute, "up");
         let [tokens, chosen, width] = h.dims();
         let rows = h.clone().reshape([tokens * chosen, width]);
         let down = |y, (first, chunk): &(usize, ExpertChunk)| {
             experts_tiled(&rows, list, chunk, y, Epilogue::Scatter, at(*first))
         };
         self.y = Some(packed.down.iter().fold(y, down));
+        lap(&mut self.probe, compute, "down");
         if let Some(probe) = &mut self.probe {
             probe.activations(self.layer, &h, Some(&perm));
         }
         (self.x, self.h) = (Some(x), Some(h));
     }
 
-    fn finish(self) -> Tensor<2> {
+    fn finish(mut self, compute: &Compute) -> Tensor<2> {
         debug_assert_eq!(self.shape.chosen, self.spec.chosen);
         match (self.x, self.y) {
-            (Some(x), Some(y)) => combine_slots(y, self.scores, x),
+            (Some(x), Some(y)) => {
+                let x = combine_slots(y, self.scores, x);
+                lap(&mut self.probe, compute, "combine");
+                x
+            }
             (Some(x), None) => x,
             (None, _) => unreachable!("a pass keeps its residual stream"),
         }

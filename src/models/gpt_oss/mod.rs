@@ -17,11 +17,12 @@ pub mod load;
 pub mod pager;
 pub mod probe;
 pub mod stage;
+pub mod trace;
 
 use burn::tensor::{Int, Tensor};
 
 use self::experts::Experts;
-use self::probe::Probe;
+use self::probe::{Probe, lap};
 use self::stage::Stage;
 use crate::checkpoint::ModelConfig;
 use crate::device::{Compute, DeviceError};
@@ -49,6 +50,13 @@ pub struct Block {
     route_params: Tensor<1>,
     gate: Words<2>,
     experts: Experts,
+}
+
+impl Block {
+    /// Bytes of the matrices that every token needs; vectors are some thousands.
+    fn dense_bytes(&self) -> u64 {
+        [&self.qkv, &self.out, &self.gate].iter().map(|w| 4 * w.dims().iter().product::<usize>() as u64).sum()
+    }
 }
 
 /// The model on a device.
@@ -114,7 +122,11 @@ impl GptOss {
             self.compute.upload(&self.yarn.step(position, tokens.len()), [4 + tokens.len() * self.config.head_dim]);
         let mut x = self.embed(tokens);
         if let Some(probe) = &mut probe {
+            probe.lap(&self.compute, "embedding");
             probe.natural(Stage::Embedding, None, &x);
+            if let Some(tracer) = &mut probe.tracer {
+                tracer.outside((tokens.len() * self.config.hidden * 2) as u64);
+            }
         }
         for (layer, cache) in cache.iter_mut().enumerate() {
             x = self.block(layer, x, &step, cache, context, probe.as_deref_mut()).await?;
@@ -133,13 +145,19 @@ impl GptOss {
         mut probe: Option<&mut Probe>,
     ) -> Result<Tensor<2>, DeviceError> {
         let (b, family, [tokens, _]) = (&self.blocks[layer], self.compute.family(), x.dims());
+        let before = (cache.bytes(), b.experts.paging());
 
         let t = rms_norm_swizzled(&x, &b.attention_norm, family);
+        lap(&mut probe, &self.compute, "norm");
         let (keys, values, window) = cache.extend(&self.compute, tokens, context);
         let q = project_qkv(t.clone(), &b.qkv, &b.qkv_bias, step, keys, values, self.heads, family);
+        lap(&mut probe, &self.compute, "qkv");
         let a = sink_attention(q.clone(), keys, values, &b.sinks, step, window, self.heads, family);
+        lap(&mut probe, &self.compute, "attention");
         let x = linear_residual(a.clone(), &b.out, &b.out_bias, x, family);
+        lap(&mut probe, &self.compute, "output");
         if let Some(probe) = &mut probe {
+            probe.grown(cache.bytes() - before.0);
             let (keys, values) = cache.last(tokens);
             probe.swizzled(Stage::AttentionNorm, Some(layer), &t);
             probe.natural(Stage::Query, Some(layer), &q);
@@ -151,6 +169,7 @@ impl GptOss {
 
         let choice = Choice { experts: self.config.experts, chosen: self.config.experts_per_token };
         let (t, scores, ids) = route_tokens(&x, &b.route_params, &b.gate, choice, family);
+        lap(&mut probe, &self.compute, "route");
         if let Some(probe) = &mut probe {
             probe.swizzled(Stage::MlpNorm, Some(layer), &t);
             probe.natural(Stage::RouterLogits, Some(layer), &scores.clone().narrow(1, 0, choice.experts));
@@ -160,6 +179,8 @@ impl GptOss {
         let x = b.experts.forward(&self.compute, layer, &t, &ids, &scores, x, probe.as_deref_mut()).await?;
         if let Some(probe) = &mut probe {
             probe.natural(Stage::BlockOutput, Some(layer), &x);
+            let bytes = (b.dense_bytes(), b.experts.expert_bytes());
+            probe.layer_done(&self.compute, layer, &ids, bytes, b.experts.paging() - before.1).await?;
         }
         Ok(x)
     }
@@ -177,14 +198,19 @@ impl GptOss {
     }
 
     /// Logits of rows of the residual stream: `[rows, vocab_rows]`.
-    pub fn logits(&self, x: &Tensor<2>, probe: Option<&mut Probe>) -> Tensor<2> {
+    pub fn logits(&self, x: &Tensor<2>, mut probe: Option<&mut Probe>) -> Tensor<2> {
         let family = self.compute.family();
         let t = rms_norm_swizzled(x, &self.norm, family);
-        if let Some(probe) = probe {
+        if let Some(probe) = &mut probe {
             probe.swizzled(Stage::FinalNorm, None, &t);
         }
         let out = self.compute.scratch([x.dims()[0], self.vocab_rows]);
-        self.unembedding.iter().fold(out, |out, (base, table)| linear_store(&t, table, out, *base, family))
+        let out = self.unembedding.iter().fold(out, |out, (base, table)| linear_store(&t, table, out, *base, family));
+        lap(&mut probe, &self.compute, "unembedding");
+        if let Some(tracer) = probe.and_then(|probe| probe.tracer.as_mut()) {
+            tracer.outside((self.vocab_rows * self.config.hidden * 2) as u64);
+        }
+        out
     }
 
     /// Positions whose logits fit one buffer.

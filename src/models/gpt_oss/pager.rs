@@ -7,22 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::experts::Packed;
+use crate::telemetry::events::Paging;
 
 /// Writes an expert of a layer into a slot.
 pub type Fetch = dyn Fn(usize, usize, usize) + Send + Sync;
-
-/// What paging has done so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct PagerStats {
-    /// Experts found on the device.
-    pub hits: u64,
-    /// Experts that had to be brought.
-    pub misses: u64,
-    /// Experts that had to leave for them.
-    pub evictions: u64,
-    /// Bytes brought.
-    pub bytes_paged: u64,
-}
 
 /// The slots and what is in them.
 pub struct Pager {
@@ -39,7 +27,7 @@ struct State {
     /// For each slot in use, what is in it and when it was last used.
     held: Vec<((usize, usize), u64)>,
     clock: u64,
-    stats: PagerStats,
+    stats: Paging,
 }
 
 impl std::fmt::Debug for Pager {
@@ -66,7 +54,7 @@ impl Pager {
     }
 
     /// What it has done so far.
-    pub fn stats(&self) -> PagerStats {
+    pub fn stats(&self) -> Paging {
         self.state().stats
     }
 
@@ -160,7 +148,7 @@ mod tests {
         assert_eq!(pager.turns(1, &[3]).collect::<Vec<_>>(), [vec![0]], "expert 1 of layer 0 was used least recently");
         assert_eq!(pager.turns(0, &[3]).collect::<Vec<_>>(), [vec![1]]);
         assert_eq!(*log.lock().unwrap_or_else(PoisonError::into_inner), [(0, 1, 0), (0, 3, 1), (1, 3, 0)]);
-        assert_eq!(pager.stats(), PagerStats { hits: 2, misses: 3, evictions: 1, bytes_paged: 30 });
+        assert_eq!(pager.stats(), Paging { hits: 2, misses: 3, evictions: 1, bytes_paged: 30 });
     }
 
     #[test]

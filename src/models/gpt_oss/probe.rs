@@ -1,11 +1,13 @@
-//! Looking into the forward pass: taps that cost nothing when nobody looks.
+//! Looking into the forward pass, at values and at what they cost; nothing is copied or waited for when nobody looks.
 
 use burn::tensor::{Int, Tensor};
 
 use super::stage::Stage;
+use super::trace::Tracer;
 use crate::checkpoint::ModelConfig;
 use crate::device::{Compute, DeviceError};
 use crate::kernels::codec::{KvType, swizzle};
+use crate::telemetry::events::Paging;
 
 /// How a tapped tensor lies on the device.
 #[derive(Debug, Clone)]
@@ -28,6 +30,8 @@ enum Values {
 /// Stages asked for, and what was seen of them: device copies, read back together at the end.
 #[derive(Debug, Default)]
 pub struct Probe {
+    /// Told what every layer costs, if there is one.
+    pub tracer: Option<Tracer>,
     wanted: Vec<Stage>,
     seen: Vec<(Stage, Option<usize>, Values)>,
 }
@@ -43,14 +47,50 @@ pub struct Seen {
     pub values: Vec<f32>,
 }
 
+/// `kernel` has been launched, for whoever looks.
+pub(super) fn lap(probe: &mut Option<&mut Probe>, compute: &Compute, kernel: &'static str) {
+    if let Some(probe) = probe {
+        probe.lap(compute, kernel);
+    }
+}
+
 impl Probe {
     /// A probe for some stages.
     pub fn of(wanted: impl IntoIterator<Item = Stage>) -> Self {
-        Self { wanted: wanted.into_iter().collect(), seen: Vec::new() }
+        Self { wanted: wanted.into_iter().collect(), ..Self::default() }
     }
 
     fn wants(&self, stage: Stage) -> bool {
         self.wanted.contains(&stage)
+    }
+
+    /// `kernel` has been launched.
+    pub(super) fn lap(&mut self, compute: &Compute, kernel: &'static str) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.lap(compute, kernel);
+        }
+    }
+
+    /// A cache has grown.
+    pub(super) fn grown(&mut self, bytes: usize) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.grown(bytes as u64);
+        }
+    }
+
+    /// A layer is done; see [`Tracer::layer`].
+    pub(super) async fn layer_done(
+        &mut self,
+        compute: &Compute,
+        layer: usize,
+        ids: &Tensor<2, Int>,
+        bytes: (u64, u64),
+        paging: Paging,
+    ) -> Result<(), DeviceError> {
+        match &mut self.tracer {
+            Some(tracer) => tracer.layer(compute, layer, ids, bytes, paging).await,
+            None => Ok(()),
+        }
     }
 
     /// Taps a tensor in natural order.  What is later changed in place is copied first.

@@ -1,4 +1,8 @@
-//! Progress of long work, seen by whoever waits for it: a terminal bar, a log, nothing.
+//! What the runtime tells of its work: progress of long operations, events of the forward pass, and counters of them.
+
+pub mod events;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 
 /// Receives the progress of one long operation, from several threads.
 pub trait Progress: Sync {
