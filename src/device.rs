@@ -135,20 +135,21 @@ impl Compute {
         if let Some(reason) = &report.unusable {
             return Err(DeviceError::Unsuitable { adapter: report.name.clone(), reason: reason.clone() });
         }
-        let limits = match request.default_limits {
-            true => wgpu::Limits::default(),
-            false => adapter.limits(),
+        if cfg!(feature = "spirv") && report.kind == "cpu" {
+            // cubecl-spirv 0.11.3, `lower_shared_implicit`: the variable gets the pointer's type, and drivers crash.
+            let reason = "this build compiles kernels to SPIR-V, which CubeCL 0.11.3 gets wrong for adapters without \
+                          VK_KHR_workgroup_memory_explicit_layout, as software ones are; build without the feature `spirv`";
+            return Err(DeviceError::Unsuitable { adapter: report.name.clone(), reason: reason.into() });
+        }
+        let (device, queue) = match native_device(&adapter).await.map_err(refused)? {
+            Some(_) if request.default_limits => {
+                return Err(refused(
+                    "its SPIR-V kernels take buffers by address, which knows no binding limits".into(),
+                ));
+            }
+            Some(native) => native,
+            None => portable_device(&adapter, request.default_limits).await.map_err(refused)?,
         };
-        let descriptor = wgpu::DeviceDescriptor {
-            label: Some("gptoss"),
-            required_features: adapter.features()
-                - wgpu::Features::all_experimental_mask()
-                - wgpu::Features::MAPPABLE_PRIMARY_BUFFERS,
-            required_limits: limits,
-            memory_hints: wgpu::MemoryHints::MemoryUsage,
-            ..Default::default()
-        };
-        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| refused(e.to_string()))?;
         let lost = Arc::new(Mutex::new(None));
         let seen = lost.clone();
         device.set_device_lost_callback(move |reason, message| {
@@ -178,6 +179,15 @@ impl Compute {
     /// The adapter and its limits.
     pub fn report(&self) -> &AdapterReport {
         &self.report
+    }
+
+    /// The language that kernels are compiled to.
+    pub fn language(&self) -> &'static str {
+        match self.client.name() {
+            "wgpu<spirv>" => "SPIR-V",
+            "wgpu<msl>" => "MSL",
+            _ => "WGSL",
+        }
     }
 
     /// The kernels' shape.
@@ -302,6 +312,34 @@ fn instance() -> wgpu::Instance {
         backends: wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY),
         ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
     })
+}
+
+/// A device whose kernels are SPIR-V; `None` where this build or the adapter has only WGSL.
+#[cfg(feature = "spirv")]
+async fn native_device(adapter: &wgpu::Adapter) -> Result<Option<(wgpu::Device, wgpu::Queue)>, String> {
+    if adapter.get_info().backend != wgpu::Backend::Vulkan {
+        return Ok(None);
+    }
+    cubecl::wgpu::vulkan::try_request_vulkan_device(adapter).await.map_err(|e| e.to_string())
+}
+
+#[cfg(not(feature = "spirv"))]
+async fn native_device(_: &wgpu::Adapter) -> Result<Option<(wgpu::Device, wgpu::Queue)>, String> {
+    Ok(None)
+}
+
+/// A device whose kernels are WGSL.
+async fn portable_device(adapter: &wgpu::Adapter, default_limits: bool) -> Result<(wgpu::Device, wgpu::Queue), String> {
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("gptoss"),
+        required_features: adapter.features()
+            - wgpu::Features::all_experimental_mask()
+            - wgpu::Features::MAPPABLE_PRIMARY_BUFFERS,
+        required_limits: if default_limits { wgpu::Limits::default() } else { adapter.limits() },
+        memory_hints: wgpu::MemoryHints::MemoryUsage,
+        ..Default::default()
+    };
+    adapter.request_device(&descriptor).await.map_err(|e| e.to_string())
 }
 
 fn choose(mut adapters: Vec<wgpu::Adapter>, want: &str) -> Result<wgpu::Adapter, DeviceError> {

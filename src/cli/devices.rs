@@ -15,18 +15,18 @@ pub(super) fn run(json: bool) -> Outcome {
         return Err(Failure::new(Exit::NoAdapter, DeviceError::NoAdapter, "install a driver, then: gptoss devices"));
     }
     let chosen = block_on(Compute::open(&DeviceRequest::default()));
-    let kernels = chosen.as_ref().map(|compute| (compute.report().name.clone(), compute.family()));
+    let kernels = chosen.as_ref().map(|compute| (compute.report().name.clone(), compute.family(), compute.language()));
     print(|out| {
         if json {
-            let chosen = kernels.as_ref().ok().map(|(name, family)| {
-                serde_json::json!({ "name": name, "kernels": format!("{family:?}"), "compiler": compiler() })
+            let chosen = kernels.as_ref().ok().map(|(name, family, language)| {
+                serde_json::json!({ "name": name, "kernels": format!("{family:?}"), "language": language })
             });
             let report = serde_json::json!({ "schema": 1, "command": "devices", "adapters": found, "chosen": chosen });
             return writeln!(out, "{report:#}");
         }
         found.iter().try_for_each(|adapter| describe(out, adapter))?;
         match &kernels {
-            Ok((name, family)) => writeln!(out, "chosen: {name}, {family:?} kernels, through {}", compiler()),
+            Ok((name, family, language)) => writeln!(out, "chosen: {name}, {family:?} kernels in {language}"),
             Err(error) => writeln!(out, "chosen: none ({error})"),
         }
     })?;
@@ -34,10 +34,6 @@ pub(super) fn run(json: bool) -> Outcome {
         Ok(_) => Ok(Exit::Ok),
         Err(error) => Err(Failure::new(Exit::NoAdapter, error, "install a driver, then: gptoss devices")),
     }
-}
-
-fn compiler() -> &'static str {
-    "WGSL"
 }
 
 fn describe(out: &mut dyn Write, a: &AdapterReport) -> std::io::Result<()> {

@@ -51,7 +51,6 @@ pub(super) struct ModelArgs {
     pub(super) trace: Option<PathBuf>,
 }
 
-
 /// How keys and values are cached.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum Kv {

@@ -165,6 +165,13 @@ impl<W: Write + Send> Observer for JsonLines<W> {
     }
 }
 
+/// An observer that somebody else looks into.
+impl<O: Observer> Observer for std::sync::Arc<std::sync::Mutex<O>> {
+    fn event(&mut self, event: &Event) {
+        self.lock().unwrap_or_else(std::sync::PoisonError::into_inner).event(event);
+    }
+}
+
 /// The target of [`Logged`]'s events.
 pub const LOG_TARGET: &str = "gptoss::forward";
 

@@ -89,3 +89,61 @@ impl Observer for Metrics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::events::{ChunkEvent, LayerEvent};
+
+    #[test]
+    fn events_become_counters() {
+        let metrics = Metrics::default();
+        let paging = Paging { hits: 3, misses: 2, evictions: 1, bytes_paged: 20 };
+        let kernels = vec![Span { kernel: "up", seconds: 0.5 }];
+        let layer = LayerEvent {
+            position: 0,
+            tokens: 7,
+            layer: 0,
+            experts: Vec::new(),
+            weight_bytes: 9,
+            paging,
+            scratch_bytes: 4,
+            kernels: kernels.clone(),
+        };
+        let chunk = |scratch_bytes| ChunkEvent {
+            position: 0,
+            tokens: 7,
+            seconds: 1.0,
+            launches: 11,
+            weight_bytes: 9,
+            paging,
+            cache_bytes: 5,
+            scratch_bytes,
+            device_bytes: 100,
+            device_bytes_reserved: 120,
+            kernels: kernels.clone(),
+        };
+        let mut observer = metrics.clone();
+        for event in [Event::Layer(layer), Event::Chunk(chunk(40)), Event::Chunk(chunk(30))] {
+            observer.event(&event);
+        }
+        let text = metrics.text();
+        for line in [
+            "gptoss_tokens_total 14",
+            "gptoss_chunks_total 2",
+            "gptoss_launches_total 22",
+            "gptoss_kernel_seconds_total{kernel=\"up\"} 1.5",
+            "gptoss_weights_read_bytes_total 18",
+            "gptoss_experts_paged_bytes_total 40",
+            "gptoss_expert_hits_total 6",
+            "gptoss_expert_misses_total 4",
+            "gptoss_expert_evictions_total 2",
+            "gptoss_scratch_peak_bytes 40",
+            "gptoss_cache_bytes 5",
+            "gptoss_device_bytes 100",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "`{line}` is missing in:\n{text}");
+        }
+    }
+}

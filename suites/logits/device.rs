@@ -39,6 +39,11 @@ fn families() {
 }
 
 #[test]
+fn traces() {
+    all_pass("logits/traces");
+}
+
+#[test]
 fn sessions() {
     all_pass("logits/sessions");
 }

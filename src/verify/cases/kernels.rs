@@ -86,7 +86,9 @@ impl Setting {
         let family = match self.family {
             Shape::Lane => Family::lane(1),
             Shape::Sharing => match opened.report().lane_family() {
-                Family::Lane { share: 1 } => return Err(format!("`{}` has no subgroups of one size", opened.report().name)),
+                Family::Lane { share: 1 } => {
+                    return Err(format!("`{}` has no subgroups of one size", opened.report().name));
+                }
                 family => family,
             },
             Shape::Workgroup => Family::Workgroup,

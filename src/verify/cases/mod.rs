@@ -10,6 +10,7 @@ pub mod fixtures;
 mod kernels;
 mod memory;
 mod sessions;
+mod traces;
 mod witness;
 
 use super::fault;
@@ -236,6 +237,13 @@ pub const GROUPS: &[Group] = &[
         about: "Repeated, interleaved and rewound sessions give the same logits bit for bit; experts that page through three \
                 slots give the same routing, and logits within budget.",
         run: sessions::session_cases,
+    },
+    Group {
+        name: "logits/traces",
+        level: Level::Logits,
+        about: "A watched run has the same logits bit for bit; the rows of experts that its trace tells are those routed, its \
+                paging is the pager's, and every line is JSON.",
+        run: traces::trace_cases,
     },
     Group {
         name: "sabotage",
