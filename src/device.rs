@@ -3,6 +3,7 @@
 //! The runtime makes its own wgpu device and hands it to Burn, so that a missing adapter, a missing limit and a lost device
 //! are errors of ours, and so that any run can be held to WebGPU's default limits.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use burn::tensor::wgpu::{WgpuInitError, WgpuSetup, wgpu};
@@ -10,6 +11,7 @@ use burn::tensor::{BackendPrimitive, Bytes, DType, Device, Int, Tensor};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 use cubecl::MemoryScope;
+use cubecl::bytes::AllocationProperty;
 use cubecl::client::Client;
 use cubecl::features::Plane;
 use cubecl::future::block_on;
@@ -23,8 +25,10 @@ pub const WORKGROUP_BYTES_NEEDED: u32 = 16 << 10;
 /// Units of a cube our kernels need at most: WebGPU's default limit.
 pub const UNITS_NEEDED: u32 = 256;
 
-/// Bytes of weights that are in flight to the device at once.
-const UPLOAD_PIECE_BYTES: usize = 16 << 20;
+/// Bytes of one write: the driver stages each once.
+pub const UPLOAD_PIECE_BYTES: usize = 16 << 20;
+/// Bytes of writes that may be queued or staged before someone waits for them.
+const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
 
 /// How to choose and set up a device.
 #[derive(Debug, Clone, Default)]
@@ -115,7 +119,18 @@ pub struct Compute {
     report: Arc<AdapterReport>,
     family: Family,
     lost: Arc<Mutex<Option<String>>>,
+    /// Bytes written since the last wait.
+    in_flight: Arc<AtomicUsize>,
     wgpu: wgpu::Device,
+}
+
+/// What becomes of a buffer's memory once nobody holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Freed {
+    /// A buffer of the same size takes it, or [`Compute::release_unused`] gives it back.
+    Kept,
+    /// It goes back to the driver with the next allocation.
+    Returned,
 }
 
 impl std::fmt::Debug for Compute {
@@ -163,7 +178,16 @@ impl Compute {
         let cube = cube_of(&burn).ok_or_else(|| refused("it is no CubeCL device".into()))?;
         let client = cube.client();
         let family = request.family.unwrap_or_else(|| family_of(&client, &report));
-        Ok(Self { device: burn, cube, client, report: Arc::new(report), family, lost, wgpu: device })
+        Ok(Self {
+            device: burn,
+            cube,
+            client,
+            report: Arc::new(report),
+            family,
+            lost,
+            in_flight: Arc::default(),
+            wgpu: device,
+        })
     }
 
     /// Burn's handle of the device.
@@ -212,19 +236,36 @@ impl Compute {
         (usage.bytes_in_use, usage.bytes_reserved)
     }
 
-    /// A tensor of u32 words, not yet written, in a buffer of its own that is never moved.
+    /// Gives back to the driver what nobody holds any more.
+    pub fn release_unused(&self) {
+        // Refused while a graph is recorded, which nothing here does.
+        let _ = self.client.memory_cleanup();
+        self.wait();
+    }
+
+    /// A tensor of u32 words, not yet written, in a buffer of its own that is never moved: weights.
     pub fn words<const D: usize>(&self, shape: [usize; D]) -> Tensor<D, Int> {
-        Tensor::from_primitive::<CubeBackend>(self.allocate(shape, DType::U32))
+        Tensor::from_primitive::<CubeBackend>(self.allocate(shape, DType::U32, Freed::Kept))
     }
 
-    /// A tensor of f32, not yet written, in a buffer of its own that is never moved.
+    /// A tensor of f32, not yet written, in a buffer of its own that is never moved: weights.
     pub fn floats<const D: usize>(&self, shape: [usize; D]) -> Tensor<D> {
-        Tensor::from_primitive::<CubeBackend>(self.allocate(shape, DType::F32))
+        Tensor::from_primitive::<CubeBackend>(self.allocate(shape, DType::F32, Freed::Kept))
     }
 
-    fn allocate<const D: usize>(&self, shape: [usize; D], dtype: DType) -> CubeTensor {
+    /// As [`words`](Self::words), for what grows by being replaced: memory of the old one is not kept for another.
+    pub fn cache_words<const D: usize>(&self, shape: [usize; D]) -> Tensor<D, Int> {
+        Tensor::from_primitive::<CubeBackend>(self.allocate(shape, DType::U32, Freed::Returned))
+    }
+
+    fn allocate<const D: usize>(&self, shape: [usize; D], dtype: DType, freed: Freed) -> CubeTensor {
         let bytes = shape.iter().product::<usize>() * dtype.size();
-        let handle = self.client.memory_persistent_allocation(bytes, |bytes| self.client.empty(bytes));
+        let empty = |bytes| self.client.empty(bytes);
+        let handle = match freed {
+            // The other kind is looked through at every allocation: too long a list if weights were in it.
+            Freed::Kept => self.client.memory_persistent_allocation(bytes, empty),
+            Freed::Returned => self.client.memory_dedicated_allocation(bytes, empty),
+        };
         let device = self.cube.clone();
         CubeTensor::new_contiguous(self.client.clone(), device, shape.into(), handle, dtype)
     }
@@ -247,7 +288,7 @@ impl Compute {
         Tensor::from_primitive::<CubeBackend>(tensor)
     }
 
-    /// Copies `bytes` into `tensor` from byte `start` on, in pieces, so that little of it is ever held twice on the host.
+    /// Copies `bytes` into `tensor` from byte `start` on; they are copied on the host once more, so let them be small.
     ///
     /// # Panics
     /// If the range leaves the tensor or is not made of whole words.
@@ -255,26 +296,40 @@ impl Compute {
     where
         K: burn::tensor::kind::Basic + BackendPrimitive<CubeBackend, Primitive = CubeTensor>,
     {
+        self.put(tensor, start, Bytes::from_bytes_vec(bytes.to_vec()));
+    }
+
+    /// Writes `bytes` into `tensor` from byte `start` on, and lets go of them once the driver has them: no copy is made on
+    /// the host but the driver's own.
+    ///
+    /// # Panics
+    /// As [`write`](Self::write).
+    pub fn write_shared<const D: usize, K>(&self, tensor: &Tensor<D, K>, start: usize, bytes: bytes::Bytes)
+    where
+        K: burn::tensor::kind::Basic + BackendPrimitive<CubeBackend, Primitive = CubeTensor>,
+    {
+        self.put(tensor, start, Bytes::from_shared(bytes, AllocationProperty::File));
+    }
+
+    fn put<const D: usize, K>(&self, tensor: &Tensor<D, K>, start: usize, bytes: Bytes)
+    where
+        K: burn::tensor::kind::Basic + BackendPrimitive<CubeBackend, Primitive = CubeTensor>,
+    {
         let primitive = tensor.clone().try_into_primitive::<CubeBackend>().unwrap_or_else(|e| panic!("{e:?}"));
-        let total = primitive.handle.size_in_used() as usize;
-        assert!(
-            start + bytes.len() <= total && start.is_multiple_of(4) && bytes.len().is_multiple_of(4),
-            "write: range"
-        );
-        for (i, piece) in bytes.chunks(UPLOAD_PIECE_BYTES).enumerate() {
-            let at = start + i * UPLOAD_PIECE_BYTES;
-            let handle = primitive.handle.clone().offset_start(at as u64).offset_end((total - at - piece.len()) as u64);
-            self.client.write(&handle, Bytes::from_bytes_vec(piece.to_vec()));
-            if piece.len() == UPLOAD_PIECE_BYTES {
-                // Staged pieces pile up until the queue has taken them.
-                self.wait();
-            }
+        let (total, len) = (primitive.handle.size_in_used() as usize, bytes.len());
+        assert!(start + len <= total && start.is_multiple_of(4) && len.is_multiple_of(4), "write: range");
+        if self.in_flight.load(Ordering::Relaxed) + len > IN_FLIGHT_BYTES_MAX {
+            self.wait();
         }
+        self.in_flight.fetch_add(len, Ordering::Relaxed);
+        let handle = primitive.handle.offset_start(start as u64).offset_end((total - start - len) as u64);
+        self.client.write(&handle, bytes);
     }
 
     /// Waits until the device has done everything asked of it.
     pub fn wait(&self) {
         let _ = block_on(self.client.sync());
+        self.in_flight.store(0, Ordering::Relaxed);
     }
 
     /// The values of a tensor of f32.

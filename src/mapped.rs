@@ -48,6 +48,22 @@ impl FileBytes {
             }
         }
     }
+
+    /// Tells the kernel that nobody reads `range` again soon: its pages no longer count as this process's, and are read from
+    /// the file once more if someone does.
+    pub fn has_read(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let FileBytes::Mapped(map) = self {
+            let end = range.end.min(map.len());
+            if range.start < end {
+                // SAFETY: the pages of a read-only map of a file hold nothing that is not in the file; reading one that was
+                // given back fetches the same bytes again.
+                let _ = unsafe {
+                    map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, end - range.start)
+                };
+            }
+        }
+    }
 }
 
 impl Deref for FileBytes {

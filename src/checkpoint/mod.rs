@@ -21,6 +21,7 @@ pub mod shard;
 pub mod source;
 pub mod values;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub use config::{ModelConfig, RopeConfig};
@@ -30,6 +31,7 @@ pub use names::{Role, TensorId};
 pub use shard::{Shard, TensorEntry};
 pub use source::{Layout, WeightSource};
 
+use crate::mapped::FileBytes;
 use audit::Placement;
 
 /// An open SafeTensors checkpoint.
@@ -78,6 +80,13 @@ impl Checkpoint {
     pub fn shards(&self) -> &[Shard] {
         &self.shards
     }
+
+    /// The file that `bytes` lie in, and where.
+    fn place_of(&self, bytes: &[u8]) -> Option<(&FileBytes, Range<usize>)> {
+        let file = self.shards.iter().map(Shard::file).find(|file| file.as_ptr_range().contains(&bytes.as_ptr()))?;
+        let start = bytes.as_ptr() as usize - file.as_ptr() as usize;
+        Some((file, start..start + bytes.len()))
+    }
 }
 
 impl WeightSource for Checkpoint {
@@ -103,12 +112,14 @@ impl WeightSource for Checkpoint {
     }
 
     fn will_read(&self, bytes: &[u8]) {
-        for shard in &self.shards {
-            let file = shard.file().as_ptr_range();
-            if file.contains(&bytes.as_ptr()) {
-                let start = bytes.as_ptr() as usize - file.start as usize;
-                shard.file().will_read(start..start + bytes.len());
-            }
+        if let Some((file, range)) = self.place_of(bytes) {
+            file.will_read(range);
+        }
+    }
+
+    fn has_read(&self, bytes: &[u8]) {
+        if let Some((file, range)) = self.place_of(bytes) {
+            file.has_read(range);
         }
     }
 }

@@ -69,6 +69,9 @@ pub trait WeightSource: Send + Sync {
 
     /// A hint that `bytes`, a part of some segment, is about to be read.
     fn will_read(&self, bytes: &[u8]);
+
+    /// A hint that `bytes`, a part of some segment, has been read: a mapped file's pages need not stay in memory.
+    fn has_read(&self, bytes: &[u8]);
 }
 
 /// The part of a segmented tensor that starts at byte `start` and is `len` long, where it lies in one segment.

@@ -145,4 +145,9 @@ impl WeightSource for ModelBin {
         let start = bytes.as_ptr() as usize - self.bytes.as_ptr() as usize;
         self.bytes.will_read(start..start + bytes.len());
     }
+
+    fn has_read(&self, bytes: &[u8]) {
+        let start = bytes.as_ptr() as usize - self.bytes.as_ptr() as usize;
+        self.bytes.has_read(start..start + bytes.len());
+    }
 }

@@ -1,7 +1,7 @@
 //! From any checkpoint's mapped bytes to the device.
 //!
-//! Bytes are written piece by piece into their final buffers; nothing larger than a piece is held twice on the host.  What a
-//! format changes (model.bin: interleaved and scaled Q and K, scale offset) stays as it is: the kernels know.
+//! Mapped bytes go to the driver piece by piece, without a copy on the host, and their pages are given back once it has them:
+//! a file is never resident beside the buffers made of it.  What a format changes (model.bin: interleaved and scaled Q and K, scale offset) stays as it is: the kernels know.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::{Block, GptOss, Table};
 use crate::checkpoint::config::MXFP4_BLOCK_VALUES;
 use crate::checkpoint::source::slice_of;
 use crate::checkpoint::{Layout, ModelConfig, Role, TensorId, WeightSource};
-use crate::device::{Compute, DeviceError};
+use crate::device::{Compute, DeviceError, UPLOAD_PIECE_BYTES};
 use crate::kernels::codec::{BLOCK, KvType};
 use crate::kernels::ops::{ExpertChunk, Words};
 use crate::kernels::qkv::Heads;
@@ -172,6 +172,28 @@ impl ExpertShape {
     }
 }
 
+/// Some bytes of a stored tensor on their way to the device.
+///
+/// It borrows nothing, so that the queue can hold it; its pages are given back when the queue lets go.
+struct Piece {
+    checkpoint: Arc<AnyCheckpoint>,
+    tensor: TensorId,
+    start: usize,
+    len: usize,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        slice_of(&self.checkpoint.source().segments(self.tensor), self.start, self.len)
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.checkpoint.source().has_read(self.as_ref());
+    }
+}
+
 /// Reads tensors of one checkpoint and writes them to one device.
 #[derive(Clone)]
 struct Loader {
@@ -287,12 +309,8 @@ impl Loader {
         let (rows, row_bytes) = (tensor.shape(self.config())[0], tensor.row_bytes(self.config()));
         self.per_buffer(|| format!("tensor `{}`", tensor.original_name()), rows * row_bytes)?;
         let words = self.compute.words([rows, row_bytes / 4]);
-        let mut at = 0;
-        for segment in self.source().segments(tensor) {
-            self.compute.write(&words, at, segment);
-            at += segment.len();
-        }
-        advance(progress, at)?;
+        self.copy(tensor, 0, rows * row_bytes, &words, 0);
+        advance(progress, rows * row_bytes)?;
         Ok(words)
     }
 
@@ -303,12 +321,12 @@ impl Loader {
         let rows_max = self.per_buffer(|| format!("a row of `{}`", tensor.original_name()), row_bytes)?;
         // An even number of rows: the tiles store pairs.
         let rows_max = (rows_max & !1).max(1);
-        let (rows, segments) = (self.source().vocab_rows(), self.source().segments(tensor));
+        let rows = self.source().vocab_rows();
         let mut table = Table::new();
         for first in (0..rows).step_by(rows_max) {
             let count = rows_max.min(rows - first);
             let words = self.compute.words([count, row_bytes / 4]);
-            self.compute.write(&words, 0, slice_of(&segments, first * row_bytes, count * row_bytes));
+            self.copy(tensor, first * row_bytes, count * row_bytes, &words, 0);
             advance(progress, count * row_bytes)?;
             table.push((first, words));
         }
@@ -370,9 +388,31 @@ impl Loader {
             let bias = widen(self.part(layer, half.bias, expert, half.rows * 2));
             let bias: Vec<u8> = bias.iter().flat_map(|x| x.to_le_bytes()).collect();
             let (blocks, scales) = (half.blocks_bytes(), half.scales_bytes());
-            self.compute.write(&chunk.blocks, at * blocks, self.part(layer, half.blocks, expert, blocks));
-            self.compute.write(&chunk.scales, at * scales, self.part(layer, half.scales, expert, scales));
+            let of = |role| TensorId::of_block(role, layer);
+            self.copy(of(half.blocks), expert * blocks, blocks, &chunk.blocks, at * blocks);
+            self.copy(of(half.scales), expert * scales, scales, &chunk.scales, at * scales);
             self.compute.write(&chunk.bias, at * half.rows * 4, &bias);
+        }
+    }
+
+    /// Copies `len` stored bytes of `tensor`, from `start` on, to byte `at` of `target`.
+    fn copy<const D: usize>(&self, tensor: TensorId, start: usize, len: usize, target: &Words<D>, at: usize) {
+        let mut segment_start = 0;
+        for segment in self.source().segments(tensor) {
+            let segment_end = segment_start + segment.len();
+            let (mut from, end) = (start.max(segment_start), (start + len).min(segment_end));
+            while from < end {
+                let piece = Piece {
+                    checkpoint: self.checkpoint.clone(),
+                    tensor,
+                    start: from,
+                    len: UPLOAD_PIECE_BYTES.min(end - from),
+                };
+                let (to, taken) = (at + from - start, piece.len);
+                self.compute.write_shared(target, to, bytes::Bytes::from_owner(piece));
+                from += taken;
+            }
+            segment_start = segment_end;
         }
     }
 
@@ -390,6 +430,7 @@ impl Loader {
                 let tensor = TensorId::of_block(half.scales, layer).original_name();
                 return Err(LoadError::Scale { path: self.source().path().into(), tensor, expert, found, max });
             }
+            self.source().has_read(scales);
         }
         Ok(())
     }
