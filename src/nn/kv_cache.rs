@@ -1,6 +1,7 @@
 //! Keys and values of one layer: a ring of slots, position `p` in slot `p mod slots`.
 //!
-//! A layer that sees everything grows by doubling up to the context; a windowed one holds the window, the largest chunk and
+//! A layer that sees everything grows by doubling up to the context, keys and values one after the other, so that what is
+//! replaced is never more than a quarter of the whole; where the context is paid for anyway, it starts with all of it.  A windowed one holds the window, the largest chunk and
 //! some positions more, so that short rewinds need no recomputation.
 
 use burn::tensor::{Int, Tensor};
@@ -32,12 +33,15 @@ pub struct LayerCache {
 
 impl LayerCache {
     /// An empty cache for rows of `width` words; chunks have at most `chunk` tokens, the context `context`.
-    pub fn new(compute: &Compute, width: usize, reach: Reach, chunk: usize, context: usize) -> Self {
+    ///
+    /// `whole` takes the memory of the whole context at once.
+    pub fn new(compute: &Compute, width: usize, reach: Reach, chunk: usize, context: usize, whole: bool) -> Self {
         let slots = match reach {
+            Reach::Full if whole => context,
             Reach::Full => SLOTS_MIN.max(chunk).min(context),
             Reach::Window(window) => (2 * window + chunk).min(context),
         };
-        let empty = || compute.words([slots, width]);
+        let empty = || compute.cache_words([slots, width]);
         Self { keys: empty(), values: empty(), reach, slots, end: 0 }
     }
 
@@ -98,7 +102,7 @@ impl LayerCache {
 }
 
 fn grown(compute: &Compute, old: &Tensor<2, Int>, used: usize, slots: usize) -> Tensor<2, Int> {
-    let new = compute.words([slots, old.dims()[1]]);
+    let new = compute.cache_words([slots, old.dims()[1]]);
     match used {
         0 => new,
         _ => new.slice_assign([0..used, 0..old.dims()[1]], old.clone().narrow(0, 0, used)),

@@ -26,6 +26,11 @@ use crate::telemetry::Progress;
 /// Scale bytes above it, without offset, have no finite factor on the device.
 const SCALE_MAX: u8 = 252;
 
+/// CubeCL's scratch pages hold the largest tensor and so much more, and are multiples of it (`PAGE_SLACK`, `PAGE_GRANULE`).
+const PAGE_SLACK_BYTES: u64 = 1 << 20;
+/// What it takes for small things: a page of 8 MiB (`SMALL_PAGE`), and sizes and shapes of launches.
+const SMALL_BYTES: u64 = 9 << 20;
+
 /// How a model is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadOptions {
@@ -215,6 +220,8 @@ impl GptOss {
         let shape = ExpertShape::new(&config, source.layout());
         let loader = Loader { compute: compute.clone(), checkpoint: checkpoint.clone(), shape };
         loader.check_geometry()?;
+        // What an earlier model left behind is not part of this one.
+        compute.release_unused();
         let pager = loader.pager(options)?;
         let total: usize = TensorId::each(&config).map(|t| t.bytes(&config)).sum();
         progress.begin("loading", total as u64);
@@ -225,6 +232,9 @@ impl GptOss {
         }
         let norm = loader.vector(TensorId::outside(Role::FinalNorm));
         let unembedding = loader.table(Role::Unembedding, progress)?;
+        // Scratch pages have the size of the largest tensor so far: found once, they need not be replaced by larger ones.
+        let largest = scratch_tensor_bytes(&config, options.chunk, source.vocab_rows());
+        drop(compute.scratch([(largest as usize).min(compute.buffer_bytes_max()) / 4]));
         compute.wait();
         progress.finish();
         let heads = Heads {
@@ -236,7 +246,9 @@ impl GptOss {
         };
         let yarn = Yarn::new(&config.rope, config.head_dim);
         let vocab_rows = source.vocab_rows();
-        Ok(Self { compute: compute.clone(), config, heads, yarn, embedding, blocks, norm, unembedding, vocab_rows })
+        let whole_caches = options.device_memory.is_some();
+        let compute = compute.clone();
+        Ok(Self { compute, config, heads, yarn, embedding, blocks, norm, unembedding, vocab_rows, whole_caches })
     }
 
     /// What paging has done so far, if experts are paged.
@@ -482,16 +494,25 @@ fn dense_bytes(source: &dyn WeightSource) -> u64 {
 pub fn cache_bytes(c: &ModelConfig, options: &LoadOptions) -> u64 {
     let slots = |layer: usize| match layer.is_multiple_of(2) {
         true => (2 * c.sliding_window + options.chunk).min(options.context),
-        false => options.context.next_power_of_two(),
+        false => options.context,
     };
     let row_bytes = 2 * 4 * (c.kv_rows() / options.kv.per_word()) as u64;
     (0..c.layers).map(|layer| slots(layer) as u64 * row_bytes).sum()
 }
 
-/// Device bytes of what a chunk needs while it passes through a block, and of the logits of a row.
+/// Device bytes of what a chunk needs while it passes through a block, and of the logits of a row, as pools hold them.
 pub fn scratch_bytes(c: &ModelConfig, chunk: usize, vocab: usize) -> u64 {
     let row = 5 * c.hidden + 2 * c.qkv_rows() + c.experts_per_token * (c.intermediate + c.hidden) + c.experts;
-    4 * (chunk * row + vocab) as u64
+    let held = 4 * (chunk * row + vocab) as u64;
+    let page = (scratch_tensor_bytes(c, chunk, vocab) + PAGE_SLACK_BYTES).next_multiple_of(PAGE_SLACK_BYTES);
+    // Logits are read through a buffer of up to twice their size.
+    held.div_ceil(page) * page + SMALL_BYTES + 8 * vocab as u64
+}
+
+/// Device bytes of the largest tensor that a chunk needs, or of the logits of a row.
+fn scratch_tensor_bytes(c: &ModelConfig, chunk: usize, vocab: usize) -> u64 {
+    let row = c.qkv_rows().max(c.experts_per_token * c.hidden.max(c.intermediate));
+    4 * (chunk * row).max(vocab) as u64
 }
 
 fn widen(bytes: &[u8]) -> Vec<f32> {

@@ -71,6 +71,8 @@ pub struct GptOss {
     norm: Tensor<1>,
     unembedding: Table,
     vocab_rows: usize,
+    /// Whether a budget has paid for caches of the whole context.
+    whole_caches: bool,
 }
 
 /// The caches of all layers of one sequence.
@@ -105,7 +107,7 @@ impl GptOss {
     /// Empty caches for a sequence of at most `context` positions, entered in chunks of at most `chunk`.
     pub fn new_cache(&self, chunk: usize, context: usize) -> Cache {
         let width = self.heads.cache_words();
-        let layer = |l| LayerCache::new(&self.compute, width, self.reach(l), chunk, context);
+        let layer = |l| LayerCache::new(&self.compute, width, self.reach(l), chunk, context, self.whole_caches);
         (0..self.config.layers).map(layer).collect()
     }
 
