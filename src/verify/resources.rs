@@ -26,6 +26,16 @@ pub fn anonymous_bytes() -> Option<u64> {
     status_bytes("RssAnon")
 }
 
+/// Resident bytes that no file backs: heap, stacks, and what is shared with a driver.
+pub fn private_bytes() -> Option<u64> {
+    Some(anonymous_bytes()? + status_bytes("RssShmem")?)
+}
+
+/// Resident bytes, pages of mapped files included.
+pub fn resident_bytes() -> Option<u64> {
+    status_bytes("VmRSS")
+}
+
 /// A field of `/proc/self/status`, in bytes.
 fn status_bytes(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -8,7 +8,7 @@ pub mod device;
 mod exports;
 pub mod fixtures;
 mod kernels;
-mod memory;
+pub mod memory;
 mod sessions;
 mod traces;
 mod witness;
@@ -39,7 +39,15 @@ pub const GROUPS: &[Group] = &[
         level: Level::Memory,
         about: "An export's heap stays below a fixed bound whatever the size of the model. The meter first proves that it \
                 sees a known allocation come and go.",
-        run: memory::export_cases,
+        run: memory::export::export_cases,
+    },
+    Group {
+        name: "memory/device",
+        level: Level::Memory,
+        about: "Host and device together stay below 1.10 × model.bin + cache + 512 MiB; under a budget the device stays within it and \
+                pages; longer prompts cost their cache only; decoding allocates nothing. Floors keep a dead meter from passing. \
+                Red: `suites/memory` shows what each bound sees.",
+        run: memory::device::device_cases,
     },
     Group {
         name: "bytes/golden",
