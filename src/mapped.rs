@@ -82,3 +82,22 @@ impl From<Vec<u8>> for FileBytes {
         FileBytes::Owned(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_back_is_read_again() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let bytes: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(file.path(), &bytes).expect("it is written");
+        let map = FileBytes::map(file.path()).expect("it maps");
+        assert_eq!(map[..], bytes[..]);
+        [(0..100_000), (5000..70_001), (90_000..200_000), (100_000..100_000)].into_iter().for_each(|r| map.has_read(r));
+        assert_eq!(map[..], bytes[..]);
+        let owned = FileBytes::from(bytes.clone());
+        owned.has_read(0..bytes.len());
+        assert_eq!(owned[..], bytes[..], "bytes in memory stay");
+    }
+}

@@ -1,8 +1,8 @@
 //! Keys and values of one layer: a ring of slots, position `p` in slot `p mod slots`.
 //!
 //! A layer that sees everything grows by doubling up to the context, keys and values one after the other, so that what is
-//! replaced is never more than a quarter of the whole; where the context is paid for anyway, it starts with all of it.  A windowed one holds the window, the largest chunk and
-//! some positions more, so that short rewinds need no recomputation.
+//! replaced is never more than a quarter of the whole; where the context is paid for anyway, it starts with all of it.  A
+//! windowed one holds the window, the largest chunk and some positions more, so that short rewinds need no recomputation.
 
 use burn::tensor::{Int, Tensor};
 
@@ -34,10 +34,10 @@ pub struct LayerCache {
 impl LayerCache {
     /// An empty cache for rows of `width` words; chunks have at most `chunk` tokens, the context `context`.
     ///
-    /// `whole` takes the memory of the whole context at once.
+    /// `whole` takes the memory of the whole context at once, or as much of it as one buffer may hold.
     pub fn new(compute: &Compute, width: usize, reach: Reach, chunk: usize, context: usize, whole: bool) -> Self {
         let slots = match reach {
-            Reach::Full if whole => context,
+            Reach::Full if whole => context.min(compute.buffer_bytes_max() / (4 * width)),
             Reach::Full => SLOTS_MIN.max(chunk).min(context),
             Reach::Window(window) => (2 * window + chunk).min(context),
         };

@@ -1,7 +1,8 @@
 //! From any checkpoint's mapped bytes to the device.
 //!
 //! Mapped bytes go to the driver piece by piece, without a copy on the host, and their pages are given back once it has them:
-//! a file is never resident beside the buffers made of it.  What a format changes (model.bin: interleaved and scaled Q and K, scale offset) stays as it is: the kernels know.
+//! a file is never resident beside the buffers made of it.  What a format changes (model.bin: interleaved and scaled Q and K,
+//! scale offset) stays as it is: the kernels know.
 
 use std::sync::Arc;
 
