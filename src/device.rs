@@ -278,6 +278,15 @@ impl Compute {
         Tensor::from_primitive::<CubeBackend>(tensor)
     }
 
+    /// A tensor of these floats, from the pool.
+    pub fn upload_floats<const D: usize>(&self, values: &[f32], shape: [usize; D]) -> Tensor<D> {
+        assert_eq!(values.len(), shape.iter().product::<usize>(), "upload: values and shape");
+        let handle = self.client.create(Bytes::from_elems(values.to_vec()));
+        let tensor =
+            CubeTensor::new_contiguous(self.client.clone(), self.cube.clone(), shape.into(), handle, DType::F32);
+        Tensor::from_primitive::<CubeBackend>(tensor)
+    }
+
     /// A small tensor of words with these values, from the pool.
     pub fn upload<const D: usize>(&self, values: &[u32], shape: [usize; D]) -> Tensor<D, Int> {
         assert_eq!(values.len(), shape.iter().product::<usize>(), "upload: values and shape");

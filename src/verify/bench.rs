@@ -241,7 +241,7 @@ pub fn show_rows(
     Ok(seen)
 }
 
-/// Device bytes that [`load`] needs besides experts, and those of one expert.
+/// Device bytes that [`load`] needs besides experts under a budget, and those of one expert.
 pub fn footprint(checkpoint: &AnyCheckpoint) -> (u64, u64) {
-    crate::models::gpt_oss::load::footprint(checkpoint.source(), &load_options(None))
+    crate::models::gpt_oss::load::footprint(checkpoint.source(), &load_options(Some(0)))
 }

@@ -38,7 +38,7 @@ impl GptOss {
 
     /// A large buffer of the model, to measure how fast the adapter reads.
     pub fn large_buffer(&self) -> Words<2> {
-        let largest = self.unembedding.iter().chain(&self.embedding).max_by_key(|(_, words)| words.dims()[0]);
+        let largest = self.unembedding.iter().max_by_key(|(_, words)| words.dims()[0]);
         largest.map_or_else(|| self.blocks[0].qkv.clone(), |(_, words)| words.clone())
     }
 

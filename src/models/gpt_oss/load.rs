@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
+use super::embedding::Embedding;
 use super::experts::{Experts, Packed};
 use super::pager::Pager;
 use super::{Block, GptOss, Table};
@@ -226,7 +227,10 @@ impl GptOss {
         let pager = loader.pager(options)?;
         let total: usize = TensorId::each(&config).map(|t| t.bytes(&config)).sum();
         progress.begin("loading", total as u64);
-        let embedding = loader.table(Role::Embedding, progress)?;
+        let embedding = match options.device_memory {
+            None => Embedding::Device(loader.table(Role::Embedding, progress)?),
+            Some(_) => Embedding::Mapped(checkpoint.clone()),
+        };
         let mut blocks = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
             blocks.push(loader.block(layer, pager.as_ref(), progress)?);
@@ -475,13 +479,14 @@ impl Loader {
 pub fn footprint(source: &dyn WeightSource, options: &LoadOptions) -> (u64, u64) {
     let (c, vocab) = (source.config(), source.vocab_rows());
     let expert = ExpertShape::new(c, source.layout()).expert_bytes() as u64;
-    (dense_bytes(source) + cache_bytes(c, options) + scratch_bytes(c, options.chunk, vocab), expert)
+    (dense_bytes(source, options) + cache_bytes(c, options) + scratch_bytes(c, options.chunk, vocab), expert)
 }
 
-/// Device bytes of the weights that always stay.
-fn dense_bytes(source: &dyn WeightSource) -> u64 {
+/// Device bytes of the weights that always stay.  Under a budget the embedding stays in the file.
+fn dense_bytes(source: &dyn WeightSource, options: &LoadOptions) -> u64 {
     let c = source.config();
     let bytes = |t: TensorId| match t.role {
+        Role::Embedding if options.device_memory.is_some() => 0,
         Role::Embedding | Role::Unembedding => source.vocab_rows() * t.row_bytes(c),
         role if role.is_of_an_expert() => 0,
         Role::QkvWeight | Role::OutWeight | Role::GateWeight => t.bytes(c),

@@ -11,6 +11,7 @@
 //! (norm, qkv, attention, output, route, up, down) and one more for every further buffer the experts are split over, plus
 //! embedding, norm and unembedding.
 
+pub mod embedding;
 pub mod experts;
 pub mod gauge;
 pub mod load;
@@ -21,13 +22,14 @@ pub mod trace;
 
 use burn::tensor::{Int, Tensor};
 
+use self::embedding::Embedding;
 use self::experts::Experts;
 use self::probe::{Probe, lap};
 use self::stage::Stage;
 use crate::checkpoint::ModelConfig;
 use crate::device::{Compute, DeviceError};
 use crate::kernels::ops::{
-    Words, embedding_rows, linear_residual, linear_store, project_qkv, rms_norm_swizzled, route_tokens, sink_attention,
+    Words, linear_residual, linear_store, project_qkv, rms_norm_swizzled, route_tokens, sink_attention,
 };
 use crate::kernels::qkv::Heads;
 use crate::kernels::route::Choice;
@@ -66,7 +68,7 @@ pub struct GptOss {
     config: ModelConfig,
     heads: Heads,
     yarn: Yarn,
-    embedding: Table,
+    embedding: Embedding,
     blocks: Vec<Block>,
     norm: Tensor<1>,
     unembedding: Table,
@@ -122,7 +124,7 @@ impl GptOss {
     ) -> Result<Tensor<2>, DeviceError> {
         let step =
             self.compute.upload(&self.yarn.step(position, tokens.len()), [4 + tokens.len() * self.config.head_dim]);
-        let mut x = self.embed(tokens);
+        let mut x = self.embedding.rows(&self.compute, tokens, self.config.hidden);
         if let Some(probe) = &mut probe {
             probe.lap(&self.compute, "embedding");
             probe.natural(Stage::Embedding, None, &x);
@@ -185,18 +187,6 @@ impl GptOss {
             probe.layer_done(&self.compute, layer, &ids, bytes, b.experts.paging() - before.1).await?;
         }
         Ok(x)
-    }
-
-    fn embed(&self, tokens: &[u32]) -> Tensor<2> {
-        let ids = self.compute.upload(tokens, [tokens.len()]);
-        let mut x = self.compute.scratch([tokens.len(), self.config.hidden]);
-        for (base, table) in &self.embedding {
-            let holds = |&id: &u32| (*base..base + table.dims()[0]).contains(&(id as usize));
-            if tokens.iter().any(holds) {
-                x = embedding_rows(&ids, table, x, *base);
-            }
-        }
-        x
     }
 
     /// Logits of rows of the residual stream: `[rows, vocab_rows]`.
