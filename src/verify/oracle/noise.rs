@@ -79,6 +79,31 @@ pub fn noise(truth: &Tap<f64>, rows: &Rows<f32>) -> Noise {
     }
 }
 
+impl Noise {
+    /// The floor that two runs of the same stage show: the larger of each measure.
+    pub fn or(self, other: Noise) -> Noise {
+        debug_assert_eq!((self.stage, self.layer), (other.stage, other.layer));
+        Noise {
+            max_error: self.max_error.larger(other.max_error),
+            rms_error: self.rms_error.larger(other.rms_error),
+            ..self
+        }
+    }
+}
+
+/// `rows` with every value moved by one unit in its last place, up or down by a hash of its index: input that rounding alone
+/// could have made.
+///
+/// One f32 run is one throw of the dice; over a short prompt the largest of some sixty errors may be small by luck.
+pub fn nudged(rows: &Rows<f32>) -> Rows<f32> {
+    let nudge = |(i, x): (usize, &f32)| {
+        let hash = (i as u64).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        let moved = if hash & 1 == 0 { x.next_up() } else { x.next_down() };
+        if moved.is_normal() { moved } else { *x }
+    };
+    Rows { width: rows.width, values: rows.values.iter().enumerate().map(nudge).collect() }
+}
+
 /// How close the discrete decisions of a run were.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Margins {
