@@ -9,6 +9,8 @@ use serde::Serialize;
 pub struct Resources {
     /// Wall-clock seconds.
     pub wall_seconds: f64,
+    /// Seconds of CPU time of the whole process; `null` where the system does not say.
+    pub cpu_seconds: Option<f64>,
     /// Largest resident size, mapped file pages included; `null` where the system does not say.
     pub peak_resident_bytes: Option<u64>,
 }
@@ -17,7 +19,7 @@ impl Resources {
     /// The cost since `start`.
     pub fn since(start: Instant) -> Resources {
         let wall_seconds = start.elapsed().as_secs_f64();
-        Resources { wall_seconds, peak_resident_bytes: status_bytes("VmHWM") }
+        Resources { wall_seconds, cpu_seconds: cpu_seconds(), peak_resident_bytes: status_bytes("VmHWM") }
     }
 }
 
@@ -34,6 +36,15 @@ pub fn private_bytes() -> Option<u64> {
 /// Resident bytes, pages of mapped files included.
 pub fn resident_bytes() -> Option<u64> {
     status_bytes("VmRSS")
+}
+
+/// User and system time of `/proc/self/stat`, whose ticks are hundredths of a second (`USER_HZ`).
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The program's name comes second, in parentheses, and may hold anything; user time is field 14.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some((ticks()? + ticks()?) / 100.0)
 }
 
 /// A field of `/proc/self/status`, in bytes.
