@@ -11,7 +11,8 @@ use crate::device::DeviceError;
 use crate::models::gpt_oss::probe::Probe;
 use crate::models::gpt_oss::stage::Stage;
 use crate::models::gpt_oss::trace::Tracer;
-use crate::models::gpt_oss::{Cache, GptOss};
+use crate::models::gpt_oss::{GptOss, Segment};
+use crate::nn::kv_cache::KvCache;
 use crate::telemetry::events::{Logged, Observer};
 
 /// Tokens of a chunk if nobody says otherwise: enough to fill the experts' tiles, little enough scratch.
@@ -86,7 +87,7 @@ pub enum SessionError {
 pub struct Session {
     model: Arc<GptOss>,
     options: SessionOptions,
-    cache: Cache,
+    cache: KvCache,
     tokens: Vec<u32>,
     tracer: Option<Tracer>,
 }
@@ -110,7 +111,7 @@ impl Session {
         if !(1..=CHUNK_MAX).contains(&options.chunk) {
             return Err(SessionError::Chunk(options.chunk));
         }
-        let cache = model.new_cache(options.chunk, options.context);
+        let cache = model.new_cache(1, options.chunk, options.context);
         let logged: Option<Box<dyn Observer>> = Logged::is_wanted().then(|| Box::new(Logged) as _);
         let tracer = logged.map(|logged| Tracer::new(vec![logged]));
         Ok(Self { model, options, cache, tokens: Vec::new(), tracer })
@@ -126,9 +127,19 @@ impl Session {
         &self.tokens
     }
 
+    /// Rows of the vocabulary: logits are that wide.
+    pub fn vocab_rows(&self) -> usize {
+        self.model.vocab_rows()
+    }
+
+    /// Tokens for which the context has room.
+    pub fn room(&self) -> usize {
+        self.options.context - self.tokens.len()
+    }
+
     /// Device bytes of its caches.
     pub fn cache_bytes(&self) -> usize {
-        self.cache.iter().map(|layer| layer.bytes()).sum()
+        self.cache.bytes()
     }
 
     /// Adds `tokens` and gives the logits of the last of them: `[vocab]`.
@@ -157,8 +168,8 @@ impl Session {
     /// Forgets everything from `position` on, or all of it where windowed layers no longer hold enough; the new length.
     pub fn rewind(&mut self, position: usize) -> usize {
         let position = position.min(self.tokens.len());
-        let keep = if self.cache.iter().all(|layer| layer.can_rewind(position)) { position } else { 0 };
-        self.cache.iter_mut().for_each(|layer| layer.rewind(keep));
+        let keep = if self.cache.can_rewind(0, position) { position } else { 0 };
+        self.cache.rewind(0, keep);
         self.tokens.truncate(keep);
         keep
     }
@@ -214,10 +225,8 @@ impl Session {
     ) -> Result<(), SessionError> {
         for chunk in tokens.chunks(self.options.chunk) {
             let (model, position) = (self.model.clone(), self.tokens.len());
-            if let Some(tracer) = probe.as_mut().and_then(|probe| probe.tracer.as_mut()) {
-                tracer.begin(model.compute(), position, chunk.len());
-            }
-            let x = model.hidden(chunk, position, &mut self.cache, self.options.context, probe.as_deref_mut()).await?;
+            let segment = Segment { lane: 0, tokens: chunk };
+            let x = model.hidden(&[segment], &mut self.cache, probe.as_deref_mut()).await?;
             self.tokens.extend_from_slice(chunk);
             let rows: Vec<usize> = (0..chunk.len())
                 .filter(|row| match want {

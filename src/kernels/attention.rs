@@ -2,11 +2,11 @@
 //!
 //! Online softmax: the running maximum starts at the sink with a denominator of 1, so that the sink counts exactly once and
 //! no infinity occurs.  A query at position `p` sees positions `max(0, p − window + 1) ..= p` (window 0: all), which lie in slots
-//! `position mod slots`.
+//! `position mod slots` of the row's sequence.
 //!
 //! - `q` f32 `[tokens, heads × head_dim]`
 //! - `keys`, `values` u32 `[slots, kv_heads × head_dim / values of a word]`: f32 bits or pairs of f16
-//! - `sinks` f32 `[heads]`, `step` u32: word 0 is the position of the first token
+//! - `sinks` f32 `[heads]`, `step` as [`super::qkv`] has it: a row may belong to any sequence of the cache
 //! - `out` f32 `[tokens, heads × head_dim]`, swizzled
 //!
 //! | form  | unit                                         | for                                     |
@@ -22,7 +22,7 @@ use cubecl::prelude::*;
 use super::codec::{F4, cached, swizzled};
 use super::family::Family;
 use super::launch::{arg, cubes, dims, grid};
-use super::qkv::Heads;
+use super::qkv::{Class, Heads, STEP_ANGLES};
 
 /// Units of a row form's cube: one SIMD register on a software adapter, a full wave elsewhere.
 const ROW_UNITS: u32 = 64;
@@ -50,6 +50,7 @@ fn take_keys<N: Size>(
     state: &mut Online,
     position: usize,
     last: usize,
+    first: usize,
     slots: usize,
     kv_head: usize,
     #[comptime] stride: usize,
@@ -64,7 +65,7 @@ fn take_keys<N: Size>(
     #[unroll]
     for k in 0..KEYS {
         let p = position + k * stride;
-        at[k] = (min(p, last) % slots) * row_vectors + kv_head * vectors;
+        at[k] = (first + min(p, last) % slots) * row_vectors + kv_head * vectors;
         let mut dot = F4::new(0.0);
         #[unroll]
         for d in 0..vectors {
@@ -108,7 +109,7 @@ fn rows_kernel<N: Size>(
     step: &[u32],
     out: &mut [f32],
     tokens: u32,
-    slots: u32,
+    place: u32,
     window: u32,
     #[comptime] spec: Heads,
 ) {
@@ -118,7 +119,10 @@ fn rows_kernel<N: Size>(
     if row < tokens as usize * heads {
         let token = row / heads;
         let head = row % heads;
-        let position = step[0] as usize + token;
+        let entry = token * comptime!(STEP_ANGLES + spec.head_dim);
+        let position = step[entry] as usize;
+        let first = step[entry + place as usize] as usize;
+        let slots = step[entry + place as usize + 1] as usize;
         let mut query = Array::<F4>::new(vectors);
         let mut acc = Array::<F4>::new(vectors);
         #[unroll]
@@ -130,7 +134,7 @@ fn rows_kernel<N: Size>(
         let mut p = first_visible(position, window);
         let kv_head = head / comptime!(spec.heads / spec.kv_heads);
         while p <= position {
-            take_keys(&query, keys, values, &mut acc, &mut state, p, position, slots as usize, kv_head, 1usize, spec);
+            take_keys(&query, keys, values, &mut acc, &mut state, p, position, first, slots, kv_head, 1usize, spec);
             p += KEYS;
         }
         let base = token * heads * vectors * 4;
@@ -153,7 +157,7 @@ fn split_kernel<N: Size>(
     sinks: &[f32],
     step: &[u32],
     out: &mut [f32],
-    slots: u32,
+    place: u32,
     window: u32,
     #[comptime] spec: Heads,
 ) {
@@ -163,7 +167,10 @@ fn split_kernel<N: Size>(
     let head = CUBE_POS_X as usize;
     let token = CUBE_POS_Y as usize;
     let unit = UNIT_POS as usize;
-    let position = step[0] as usize + token;
+    let entry = token * comptime!(STEP_ANGLES + spec.head_dim);
+    let position = step[entry] as usize;
+    let first = step[entry + place as usize] as usize;
+    let slots = step[entry + place as usize + 1] as usize;
     let mut query = Array::<F4>::new(vectors);
     let mut acc = Array::<F4>::new(vectors);
     #[unroll]
@@ -176,7 +183,7 @@ fn split_kernel<N: Size>(
     let mut p = first_visible(position, window) + unit;
     let kv_head = head / comptime!(spec.heads / spec.kv_heads);
     while p <= position {
-        take_keys(&query, keys, values, &mut acc, &mut state, p, position, slots as usize, kv_head, SPLIT_UNITS, spec);
+        take_keys(&query, keys, values, &mut acc, &mut state, p, position, first, slots, kv_head, SPLIT_UNITS, spec);
         p += comptime!(KEYS * SPLIT_UNITS);
     }
     let mut maxima = Shared::<[f32]>::new_slice(SPLIT_UNITS);
@@ -228,6 +235,8 @@ pub fn attention(
     assert_eq!((width, kv_width), (heads.heads * heads.head_dim, heads.cache_words()), "attention: widths");
     assert_eq!((dims(values), dims(out)), ([slots, kv_width], [tokens, width]), "attention: shapes");
     assert_eq!(dims(sinks), [heads.heads], "attention: sinks");
+    assert_eq!(dims(step), [tokens, STEP_ANGLES + heads.head_dim], "attention: step buffer");
+    let class = if window > 0 { Class::Window } else { Class::Full };
     let words = 4 / heads.kv.per_word();
     let split = !matches!(family, Family::Lane { .. }) && tokens * heads.heads < 1024;
     // SAFETY: shapes were checked above; slots are taken modulo their number, rows beyond the last do nothing.
@@ -244,7 +253,7 @@ pub fn attention(
                 arg(sinks, 1),
                 arg(step, 1),
                 arg(out, 1),
-                slots as u32,
+                class.word() as u32,
                 window as u32,
                 heads,
             );
@@ -262,7 +271,7 @@ pub fn attention(
                 arg(step, 1),
                 arg(out, 1),
                 tokens as u32,
-                slots as u32,
+                class.word() as u32,
                 window as u32,
                 heads,
             );

@@ -11,7 +11,7 @@ use burn_cubecl::CubeBackend;
 use super::experts::ExpertMatrix;
 use super::family::Family;
 use super::launch::{dims, empty};
-use super::qkv::Heads;
+use super::qkv::{Class, Heads};
 use super::route::Choice;
 use super::{attention, combine, embedding, experts, group, linear, qkv, rms_norm, rope, route, tile};
 
@@ -59,6 +59,7 @@ pub trait AttentionOps: Backend {
         step: IntTensor<Self>,
         keys: IntTensor<Self>,
         values: IntTensor<Self>,
+        class: Class,
         heads: Heads,
         family: Family,
     ) -> (FloatTensor<Self>, IntTensor<Self>, IntTensor<Self>);
@@ -198,17 +199,18 @@ impl AttentionOps for CubeBackend {
         step: IntTensor<Self>,
         keys: IntTensor<Self>,
         values: IntTensor<Self>,
+        class: Class,
         heads: Heads,
         family: Family,
     ) -> (FloatTensor<Self>, IntTensor<Self>, IntTensor<Self>) {
         let [tokens, _] = dims(&x);
         let q = empty(&x, [tokens, heads.heads * heads.head_dim], DType::F32);
         if tokens <= DECODE_TOKENS_MAX {
-            qkv::qkv(&x, &w, &bias, &step, &q, &keys, &values, heads, family);
+            qkv::qkv(&x, &w, &bias, &step, &q, &keys, &values, class, heads, family);
         } else {
             let projected = empty(&x, [tokens, heads.rows()], DType::F32);
             tile::dense(&x, &w, &bias, &projected, 0, tile::Epilogue::Store, family);
-            rope::rope(&projected, &bias, &step, &q, &keys, &values, heads);
+            rope::rope(&projected, &bias, &step, &q, &keys, &values, class, heads);
         }
         (q, keys, values)
     }
@@ -360,9 +362,10 @@ pub fn project_qkv(
     x: Tensor<2>,
     w: &Words<2>,
     bias: &Tensor<1>,
-    step: &Words<1>,
+    step: &Words<2>,
     keys: &Words<2>,
     values: &Words<2>,
+    class: Class,
     heads: Heads,
     family: Family,
 ) -> Tensor<2> {
@@ -373,6 +376,7 @@ pub fn project_qkv(
         step.clone().into_dispatch(),
         keys.clone().into_dispatch(),
         values.clone().into_dispatch(),
+        class,
         heads,
         family,
     );
@@ -385,7 +389,7 @@ pub fn sink_attention(
     keys: &Words<2>,
     values: &Words<2>,
     sinks: &Tensor<1>,
-    step: &Words<1>,
+    step: &Words<2>,
     window: usize,
     heads: Heads,
     family: Family,

@@ -6,11 +6,12 @@
 //!
 //! - `x` f32 `[tokens, hidden]`, swizzled
 //! - `w` BF16 `[(heads + 2 kv_heads) × head_dim, hidden]`, `bias` f32 of its rows
-//! - `step` u32 `[4 + tokens × head_dim]`: position of the first token, three words unused, then for each token and
-//!   pair cos and sin, each times the concentration, as f32 bits
+//! - `step` u32 `[rows, 8 + head_dim]`: for each row its position, where its sequence lies in caches that hold a window and in
+//!   those that hold everything (first slot and number of slots of each), three words unused; then for each pair cos and sin,
+//!   each times the concentration, as f32 bits
 //! - `q` f32 `[tokens, heads × head_dim]`
 //! - `keys`, `values` u32 `[slots, kv_heads × head_dim / values of a word]`, f32 bits or pairs of f16: position `p` goes to
-//!   slot `p mod slots`
+//!   slot `first + p mod slots` of its sequence
 
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
@@ -20,8 +21,27 @@ use super::family::{Family, group, group_sum, lane};
 use super::launch::{arg, cubes, dims, grid};
 use super::linear::{ROWS, dot_rows};
 
-/// Words of a step buffer before its angles.
-pub const STEP_ANGLES: usize = 4;
+/// Words of a row of a step buffer before its angles.
+pub const STEP_ANGLES: usize = 8;
+
+/// Which of a step's two places holds for a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Caches that hold a window.
+    Window,
+    /// Caches that hold everything.
+    Full,
+}
+
+impl Class {
+    /// The word of a row that has the first slot; the next has their number.
+    pub const fn word(self) -> usize {
+        match self {
+            Class::Window => 1,
+            Class::Full => 3,
+        }
+    }
+}
 
 /// Heads of a model, and how the file stores their rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,7 +95,7 @@ pub fn store_pairs(
     keys: &mut [u32],
     values: &mut [u32],
     token: usize,
-    slot: usize,
+    place: u32,
     head: usize,
     i: usize,
     #[comptime] spec: Heads,
@@ -83,7 +103,10 @@ pub fn store_pairs(
     let half = comptime!(spec.head_dim / 2);
     let heads = comptime!(spec.heads);
     let kv_heads = comptime!(spec.kv_heads);
-    let angle = STEP_ANGLES + (token * half + i) * 2;
+    let row = token * comptime!(STEP_ANGLES + spec.head_dim);
+    let first = row + place as usize;
+    let slot = step[first] as usize + step[row] as usize % step[first + 1] as usize;
+    let angle = row + STEP_ANGLES + i * 2;
     let (c0, s0) = (f32::reinterpret(step[angle]), f32::reinterpret(step[angle + 1]));
     let (c1, s1) = (f32::reinterpret(step[angle + 2]), f32::reinterpret(step[angle + 3]));
     let (x0, y0) = (lo0 * c0 - hi0 * s0, hi0 * c0 + lo0 * s0);
@@ -131,7 +154,7 @@ fn qkv_kernel(
     keys: &mut [u32],
     values: &mut [u32],
     blocks: u32,
-    slots: u32,
+    place: u32,
     #[comptime] spec: Heads,
     #[comptime] family: Family,
 ) {
@@ -162,8 +185,7 @@ fn qkv_kernel(
         for r in 0..ROWS {
             acc[r] += bias[own[r]];
         }
-        let slot = (step[0] as usize + token) % slots as usize;
-        store_pairs(acc[0], acc[2], acc[1], acc[3], step, q, keys, values, token, slot, head, i, spec);
+        store_pairs(acc[0], acc[2], acc[1], acc[3], step, q, keys, values, token, place, head, i, spec);
     }
 }
 
@@ -176,11 +198,12 @@ pub fn qkv(
     q: &CubeTensor,
     keys: &CubeTensor,
     values: &CubeTensor,
+    class: Class,
     heads: Heads,
     family: Family,
 ) {
     let [tokens, hidden] = dims(x);
-    let [slots] = check(tokens, bias, step, q, keys, values, heads);
+    check(tokens, bias, step, q, keys, values, heads);
     assert_eq!(dims(w), [heads.rows(), hidden / 2], "qkv: weight shape");
     let count = grid(cubes(heads.rows(), ROWS as u32 * family.groups()), tokens as u32, 1);
     // SAFETY: shapes were checked above; the kernel clamps pairs, and slots are taken modulo their number.
@@ -197,14 +220,14 @@ pub fn qkv(
             arg(keys, 1),
             arg(values, 1),
             (hidden / BLOCK) as u32,
-            slots as u32,
+            class.word() as u32,
             heads,
             family,
         );
     }
 }
 
-/// Checks what [`qkv`] and [`super::rope::rope`] share; the number of slots.
+/// Checks what [`qkv`] and [`super::rope::rope`] share.
 pub(super) fn check(
     tokens: usize,
     bias: &CubeTensor,
@@ -213,12 +236,11 @@ pub(super) fn check(
     keys: &CubeTensor,
     values: &CubeTensor,
     heads: Heads,
-) -> [usize; 1] {
+) {
     let [slots, width] = dims(keys);
     assert_eq!(dims(bias), [heads.rows()], "qkv: bias shape");
-    assert_eq!(dims(step), [STEP_ANGLES + tokens * heads.head_dim], "qkv: step buffer");
+    assert_eq!(dims(step), [tokens, STEP_ANGLES + heads.head_dim], "qkv: step buffer");
     assert_eq!(dims(q), [tokens, heads.heads * heads.head_dim], "qkv: query shape");
     assert_eq!((width, dims(values)), (heads.cache_words(), [slots, width]), "qkv: cache shape");
     assert!(tokens <= slots && heads.head_dim.is_multiple_of(4), "qkv: {tokens} tokens into {slots} slots");
-    [slots]
 }

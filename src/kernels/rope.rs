@@ -9,7 +9,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::launch::{arg, cubes, dims, grid};
-use super::qkv::{Heads, check, pair_rows, store_pairs};
+use super::qkv::{Class, Heads, check, pair_rows, store_pairs};
 
 const UNITS: u32 = 64;
 
@@ -21,7 +21,7 @@ fn rope_kernel(
     q: &mut [f32],
     keys: &mut [u32],
     values: &mut [u32],
-    slots: u32,
+    place: u32,
     #[comptime] spec: Heads,
 ) {
     let token = CUBE_POS_Y as usize;
@@ -37,8 +37,7 @@ fn rope_kernel(
         let hi0 = projected[row + a + distance] + bias[a + distance];
         let lo1 = projected[row + b] + bias[b];
         let hi1 = projected[row + b + distance] + bias[b + distance];
-        let slot = (step[0] as usize + token) % slots as usize;
-        store_pairs(lo0, lo1, hi0, hi1, step, q, keys, values, token, slot, head, i, spec);
+        store_pairs(lo0, lo1, hi0, hi1, step, q, keys, values, token, place, head, i, spec);
     }
 }
 
@@ -50,11 +49,12 @@ pub fn rope(
     q: &CubeTensor,
     keys: &CubeTensor,
     values: &CubeTensor,
+    class: Class,
     heads: Heads,
 ) {
     let [tokens, rows] = dims(projected);
     assert_eq!(rows, heads.rows(), "rope: projected rows");
-    let [slots] = check(tokens, bias, step, q, keys, values, heads);
+    check(tokens, bias, step, q, keys, values, heads);
     let count = grid(cubes(rows / 4, UNITS), tokens as u32, 1);
     // SAFETY: shapes were checked above; units beyond the last pairs do nothing.
     unsafe {
@@ -68,7 +68,7 @@ pub fn rope(
             arg(q, 1),
             arg(keys, 1),
             arg(values, 1),
-            slots as u32,
+            class.word() as u32,
             heads,
         );
     }

@@ -1,12 +1,17 @@
-//! Keys and values of one layer: a ring of slots, position `p` in slot `p mod slots`.
+//! Keys and values of some sequences in all layers.
 //!
-//! A layer that sees everything grows by doubling up to the context, keys and values one after the other, so that what is
-//! replaced is never more than a quarter of the whole; where the context is paid for anyway, it starts with all of it.  A
-//! windowed one holds the window, the largest chunk and some positions more, so that short rewinds need no recomputation.
+//! A layer has one buffer of keys and one of values; each sequence has a lane of them, a ring of slots: its position `p` is in
+//! slot `first + p mod slots`.  A layer that sees everything needs a slot for every position, a windowed one the window, the
+//! largest chunk and some positions more, so that short rewinds need no recomputation.
+//!
+//! A cache of one lane grows by doubling up to the context, keys and values one after the other, so that what is replaced is
+//! never more than a quarter of the whole.  Where the context is paid for anyway, and with several lanes, it starts whole.
 
 use burn::tensor::{Int, Tensor};
 
+use super::rope::Place;
 use crate::device::Compute;
+use crate::kernels::qkv::Class;
 
 /// How far back a layer looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,87 +22,160 @@ pub enum Reach {
     Window(usize),
 }
 
+impl Reach {
+    /// The window as the kernels take it: 0 is none.
+    pub fn window(self) -> usize {
+        match self {
+            Reach::Full => 0,
+            Reach::Window(window) => window,
+        }
+    }
+
+    /// Which of a step's places holds.
+    pub fn class(self) -> Class {
+        match self {
+            Reach::Full => Class::Full,
+            Reach::Window(_) => Class::Window,
+        }
+    }
+}
+
 /// Slots a growing cache starts with.
 const SLOTS_MIN: usize = 256;
 
+/// What a cache must have room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheShape {
+    /// Words of a slot of keys, and of values.
+    pub width: usize,
+    /// Sequences.
+    pub lanes: usize,
+    /// Tokens of the largest chunk.
+    pub chunk: usize,
+    /// Positions of the longest sequence.
+    pub context: usize,
+    /// Whether to take the memory of the whole context at once.
+    pub whole: bool,
+}
+
 /// The cache of one layer.
 #[derive(Debug, Clone)]
-pub struct LayerCache {
+struct LayerCache {
     keys: Tensor<2, Int>,
     values: Tensor<2, Int>,
     reach: Reach,
+    /// Of a lane.
     slots: usize,
-    /// Positions written, from 0; those below `end − slots` are overwritten.
-    end: usize,
 }
 
-impl LayerCache {
-    /// An empty cache for rows of `width` words; chunks have at most `chunk` tokens, the context `context`.
+/// The caches of all layers.
+#[derive(Debug, Clone)]
+pub struct KvCache {
+    layers: Vec<LayerCache>,
+    shape: CacheShape,
+    /// Positions written of each lane.
+    ends: Vec<usize>,
+}
+
+impl KvCache {
+    /// Empty caches of layers that look so far back.
+    pub fn new(compute: &Compute, reaches: impl IntoIterator<Item = Reach>, shape: CacheShape) -> Self {
+        let whole = shape.whole || shape.lanes > 1;
+        let layer = |reach| {
+            let slots = match reach {
+                Reach::Full if whole => shape.context.min(compute.buffer_bytes_max() / (4 * shape.width * shape.lanes)),
+                Reach::Full => SLOTS_MIN.max(shape.chunk).min(shape.context),
+                Reach::Window(window) => (2 * window + shape.chunk).min(shape.context),
+            };
+            let empty = || compute.cache_words([shape.lanes * slots, shape.width]);
+            LayerCache { keys: empty(), values: empty(), reach, slots }
+        };
+        Self { layers: reaches.into_iter().map(layer).collect(), shape, ends: vec![0; shape.lanes] }
+    }
+
+    /// How many sequences it has room for.
+    pub fn lanes(&self) -> usize {
+        self.shape.lanes
+    }
+
+    /// Positions written of `lane`.
+    pub fn end(&self, lane: usize) -> usize {
+        self.ends[lane]
+    }
+
+    /// Makes room for `tokens` more positions of `lane`.
     ///
-    /// `whole` takes the memory of the whole context at once, or as much of it as one buffer may hold.
-    pub fn new(compute: &Compute, width: usize, reach: Reach, chunk: usize, context: usize, whole: bool) -> Self {
-        let slots = match reach {
-            Reach::Full if whole => context.min(compute.buffer_bytes_max() / (4 * width)),
-            Reach::Full => SLOTS_MIN.max(chunk).min(context),
-            Reach::Window(window) => (2 * window + chunk).min(context),
-        };
-        let empty = || compute.cache_words([slots, width]);
-        Self { keys: empty(), values: empty(), reach, slots, end: 0 }
-    }
-
-    /// Keys, values and the window (0: everything), with room for `tokens` more positions.
-    pub fn extend(
-        &mut self,
-        compute: &Compute,
-        tokens: usize,
-        context: usize,
-    ) -> (&Tensor<2, Int>, &Tensor<2, Int>, usize) {
-        let need = self.end + tokens;
-        if self.reach == Reach::Full && need > self.slots {
-            let slots = need.next_power_of_two().min(context.max(need));
-            self.keys = grown(compute, &self.keys, self.end, slots);
-            self.values = grown(compute, &self.values, self.end, slots);
-            self.slots = slots;
-        }
-        self.end = need;
-        let window = match self.reach {
-            Reach::Full => 0,
-            Reach::Window(window) => window,
-        };
-        (&self.keys, &self.values, window)
-    }
-
-    /// Whether the cache still holds everything that position `position` may look at.
-    pub fn can_rewind(&self, position: usize) -> bool {
-        let oldest = self.end.saturating_sub(self.slots);
-        match self.reach {
-            Reach::Full => true,
-            Reach::Window(window) => (position + 1).saturating_sub(window) >= oldest,
+    /// # Panics
+    /// If they pass the context, or are more than the largest chunk.
+    pub fn reserve(&mut self, compute: &Compute, lane: usize, tokens: usize) {
+        let need = self.ends[lane] + tokens;
+        let CacheShape { chunk, context, .. } = self.shape;
+        assert!(need <= context && tokens <= chunk, "{tokens} tokens to position {need} of {context}, chunk {chunk}");
+        for layer in &mut self.layers {
+            if layer.reach == Reach::Full && need > layer.slots {
+                // Only a cache of one lane is not whole.
+                let slots = need.next_power_of_two().min(context);
+                layer.keys = grown(compute, &layer.keys, self.ends[lane], slots);
+                layer.values = grown(compute, &layer.values, self.ends[lane], slots);
+                layer.slots = slots;
+            }
         }
     }
 
-    /// Forgets everything from `position` on; only after [`can_rewind`](Self::can_rewind), or to 0.
-    pub fn rewind(&mut self, position: usize) {
-        debug_assert!(position == 0 || self.can_rewind(position));
-        self.end = self.end.min(position);
+    /// `tokens` more positions of `lane` have been written.
+    pub fn advance(&mut self, lane: usize, tokens: usize) {
+        self.ends[lane] += tokens;
     }
 
-    /// Keys and values of the last `tokens` positions, in order.
-    pub fn last(&self, tokens: usize) -> (Tensor<2, Int>, Tensor<2, Int>) {
-        let first = (self.end - tokens) % self.slots;
-        let rows = |t: &Tensor<2, Int>| match first + tokens <= self.slots {
-            true => t.clone().narrow(0, first, tokens),
-            false => {
-                let head = t.clone().narrow(0, first, self.slots - first);
-                Tensor::cat(vec![head, t.clone().narrow(0, 0, first + tokens - self.slots)], 0)
+    /// Keys, values and reach of a layer.
+    pub fn layer(&self, layer: usize) -> (&Tensor<2, Int>, &Tensor<2, Int>, Reach) {
+        let layer = &self.layers[layer];
+        (&layer.keys, &layer.values, layer.reach)
+    }
+
+    /// Where `lane` lies in windowed layers and in full ones.
+    pub fn places(&self, lane: usize) -> [Place; 2] {
+        let of = |class| {
+            let slots = self.layers.iter().find(|layer| layer.reach.class() == class).map_or(1, |layer| layer.slots);
+            Place { first: (lane * slots) as u32, slots: slots as u32 }
+        };
+        [of(Class::Window), of(Class::Full)]
+    }
+
+    /// Keys and values of `tokens` positions of `lane` from `position` on, in order.
+    pub fn rows(&self, layer: usize, lane: usize, position: usize, tokens: usize) -> (Tensor<2, Int>, Tensor<2, Int>) {
+        let layer = &self.layers[layer];
+        let (base, first) = (lane * layer.slots, position % layer.slots);
+        let head = tokens.min(layer.slots - first);
+        let rows = |t: &Tensor<2, Int>| {
+            let start = t.clone().narrow(0, base + first, head);
+            match head == tokens {
+                true => start,
+                false => Tensor::cat(vec![start, t.clone().narrow(0, base, tokens - head)], 0),
             }
         };
-        (rows(&self.keys), rows(&self.values))
+        (rows(&layer.keys), rows(&layer.values))
+    }
+
+    /// Whether every layer still holds what position `position` of `lane` may look at.
+    pub fn can_rewind(&self, lane: usize, position: usize) -> bool {
+        self.layers.iter().all(|layer| match layer.reach {
+            Reach::Full => true,
+            Reach::Window(window) => {
+                (position + 1).saturating_sub(window) >= self.ends[lane].saturating_sub(layer.slots)
+            }
+        })
+    }
+
+    /// Forgets everything of `lane` from `position` on; only after [`can_rewind`](Self::can_rewind), or to 0.
+    pub fn rewind(&mut self, lane: usize, position: usize) {
+        debug_assert!(position == 0 || self.can_rewind(lane, position));
+        self.ends[lane] = self.ends[lane].min(position);
     }
 
     /// Bytes on the device.
     pub fn bytes(&self) -> usize {
-        2 * self.slots * self.keys.dims()[1] * 4
+        self.layers.iter().map(|layer| 2 * self.shape.lanes * layer.slots * self.shape.width * 4).sum()
     }
 }
 

@@ -8,6 +8,15 @@
 use crate::checkpoint::RopeConfig;
 use crate::kernels::qkv::STEP_ANGLES;
 
+/// Where a sequence lies in the caches of a class of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its first slot.
+    pub first: u32,
+    /// Its slots: position `p` is in slot `first + p mod slots`.
+    pub slots: u32,
+}
+
 /// Frequencies of a head.
 #[derive(Debug, Clone)]
 pub struct Yarn {
@@ -27,17 +36,22 @@ impl Yarn {
         Self { inverse_frequencies: (0..head_dim / 2).map(inverse).collect(), concentration: rope.concentration() }
     }
 
-    /// The step buffer of `tokens` tokens from `position` on: see [`crate::kernels::qkv`].
-    pub fn step(&self, position: usize, tokens: usize) -> Vec<u32> {
-        let mut words = vec![0; STEP_ANGLES];
-        words[0] = position as u32;
+    /// Words of a row of a step buffer.
+    pub fn step_words(&self) -> usize {
+        STEP_ANGLES + 2 * self.inverse_frequencies.len()
+    }
+
+    /// Appends rows of a step buffer (see [`crate::kernels::qkv`]) for `tokens` tokens from `position` on, of a sequence that
+    /// lies in `places` of windowed and full caches.
+    pub fn step(&self, position: usize, tokens: usize, places: [Place; 2], words: &mut Vec<u32>) {
         for p in position..position + tokens {
+            let [window, full] = places;
+            words.extend([p as u32, window.first, window.slots, full.first, full.slots, 0, 0, 0]);
             for inverse in &self.inverse_frequencies {
                 let (sin, cos) = (p as f64 * inverse).sin_cos();
                 words.push(((cos * self.concentration) as f32).to_bits());
                 words.push(((sin * self.concentration) as f32).to_bits());
             }
         }
-        words
     }
 }

@@ -39,6 +39,11 @@ fn families() {
 }
 
 #[test]
+fn batches() {
+    all_pass("logits/batches");
+}
+
+#[test]
 fn traces() {
     all_pass("logits/traces");
 }

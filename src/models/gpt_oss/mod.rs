@@ -33,7 +33,7 @@ use crate::kernels::ops::{
 };
 use crate::kernels::qkv::Heads;
 use crate::kernels::route::Choice;
-use crate::nn::kv_cache::{LayerCache, Reach};
+use crate::nn::kv_cache::{CacheShape, KvCache, Reach};
 use crate::nn::rope::Yarn;
 
 /// Rows of a table too large for one buffer: the first row of each piece, and the piece.
@@ -77,8 +77,14 @@ pub struct GptOss {
     whole_caches: bool,
 }
 
-/// The caches of all layers of one sequence.
-pub type Cache = Vec<LayerCache>;
+/// Tokens of one sequence that run together.
+#[derive(Debug, Clone, Copy)]
+pub struct Segment<'a> {
+    /// The sequence's lane of the cache.
+    pub lane: usize,
+    /// Its next tokens.
+    pub tokens: &'a [u32],
+}
 
 impl GptOss {
     /// The model's numbers.
@@ -106,35 +112,46 @@ impl GptOss {
         positions.next_power_of_two().min(context.max(positions)) * self.heads.cache_words() * 4
     }
 
-    /// Empty caches for a sequence of at most `context` positions, entered in chunks of at most `chunk`.
-    pub fn new_cache(&self, chunk: usize, context: usize) -> Cache {
-        let width = self.heads.cache_words();
-        let layer = |l| LayerCache::new(&self.compute, width, self.reach(l), chunk, context, self.whole_caches);
-        (0..self.config.layers).map(layer).collect()
+    /// Bytes of the keys of a layer that looks at everything, for one of several sequences of `context` positions.
+    pub fn lane_bytes(&self, context: usize) -> usize {
+        context * self.heads.cache_words() * 4
     }
 
-    /// The residual stream of `tokens`, which start at `position`, after all blocks: `[tokens, hidden]`.
+    /// Empty caches for `lanes` sequences of at most `context` positions each, entered in chunks of at most `chunk`.
+    pub fn new_cache(&self, lanes: usize, chunk: usize, context: usize) -> KvCache {
+        let shape = CacheShape { width: self.heads.cache_words(), lanes, chunk, context, whole: self.whole_caches };
+        KvCache::new(&self.compute, (0..self.config.layers).map(|layer| self.reach(layer)), shape)
+    }
+
+    /// The residual stream after all blocks of the segments' tokens, one segment after the other: `[rows, hidden]`.
+    ///
+    /// Every segment goes on where its lane of `cache` ends, and the lanes end after them; a lane has at most one segment.
     pub async fn hidden(
         &self,
-        tokens: &[u32],
-        position: usize,
-        cache: &mut Cache,
-        context: usize,
+        segments: &[Segment<'_>],
+        cache: &mut KvCache,
         mut probe: Option<&mut Probe>,
     ) -> Result<Tensor<2>, DeviceError> {
-        let step =
-            self.compute.upload(&self.yarn.step(position, tokens.len()), [4 + tokens.len() * self.config.head_dim]);
-        let mut x = self.embedding.rows(&self.compute, tokens, self.config.hidden);
+        let tokens: Vec<u32> = segments.iter().flat_map(|segment| segment.tokens).copied().collect();
+        let mut step = Vec::with_capacity(tokens.len() * self.yarn.step_words());
+        for Segment { lane, tokens } in segments {
+            cache.reserve(&self.compute, *lane, tokens.len());
+            self.yarn.step(cache.end(*lane), tokens.len(), cache.places(*lane), &mut step);
+        }
+        if let Some(probe) = &mut probe {
+            probe.begin(&self.compute, segments.first().map_or(0, |s| cache.end(s.lane)), tokens.len());
+        }
+        let step = self.compute.upload(&step, [tokens.len(), self.yarn.step_words()]);
+        let mut x = self.embedding.rows(&self.compute, &tokens, self.config.hidden);
         if let Some(probe) = &mut probe {
             probe.lap(&self.compute, "embedding");
             probe.natural(Stage::Embedding, None, &x);
-            if let Some(tracer) = &mut probe.tracer {
-                tracer.outside((tokens.len() * self.config.hidden * 2) as u64);
-            }
+            probe.outside((tokens.len() * self.config.hidden * 2) as u64);
         }
-        for (layer, cache) in cache.iter_mut().enumerate() {
-            x = self.block(layer, x, &step, cache, context, probe.as_deref_mut()).await?;
+        for layer in 0..self.blocks.len() {
+            x = self.block(layer, x, &step, segments, cache, probe.as_deref_mut()).await?;
         }
+        segments.iter().for_each(|segment| cache.advance(segment.lane, segment.tokens.len()));
         Ok(x)
     }
 
@@ -143,30 +160,31 @@ impl GptOss {
         &self,
         layer: usize,
         x: Tensor<2>,
-        step: &Tensor<1, Int>,
-        cache: &mut LayerCache,
-        context: usize,
+        step: &Tensor<2, Int>,
+        segments: &[Segment<'_>],
+        cache: &KvCache,
         mut probe: Option<&mut Probe>,
     ) -> Result<Tensor<2>, DeviceError> {
-        let (b, family, [tokens, _]) = (&self.blocks[layer], self.compute.family(), x.dims());
-        let before = (cache.bytes(), b.experts.paging());
+        let (b, family) = (&self.blocks[layer], self.compute.family());
+        let before = b.experts.paging();
 
         let t = rms_norm_swizzled(&x, &b.attention_norm, family);
         lap(&mut probe, &self.compute, "norm");
-        let (keys, values, window) = cache.extend(&self.compute, tokens, context);
-        let q = project_qkv(t.clone(), &b.qkv, &b.qkv_bias, step, keys, values, self.heads, family);
+        let (keys, values, reach) = cache.layer(layer);
+        let q = project_qkv(t.clone(), &b.qkv, &b.qkv_bias, step, keys, values, reach.class(), self.heads, family);
         lap(&mut probe, &self.compute, "qkv");
-        let a = sink_attention(q.clone(), keys, values, &b.sinks, step, window, self.heads, family);
+        let a = sink_attention(q.clone(), keys, values, &b.sinks, step, reach.window(), self.heads, family);
         lap(&mut probe, &self.compute, "attention");
         let x = linear_residual(a.clone(), &b.out, &b.out_bias, x, family);
         lap(&mut probe, &self.compute, "output");
         if let Some(probe) = &mut probe {
-            probe.grown(cache.bytes() - before.0);
-            let (keys, values) = cache.last(tokens);
             probe.swizzled(Stage::AttentionNorm, Some(layer), &t);
             probe.natural(Stage::Query, Some(layer), &q);
-            probe.cached(Stage::Key, layer, keys, self.heads.kv);
-            probe.cached(Stage::Value, layer, values, self.heads.kv);
+            for Segment { lane, tokens } in segments {
+                let (keys, values) = cache.rows(layer, *lane, cache.end(*lane), tokens.len());
+                probe.cached(Stage::Key, layer, keys, self.heads.kv);
+                probe.cached(Stage::Value, layer, values, self.heads.kv);
+            }
             probe.swizzled(Stage::Attention, Some(layer), &a);
             probe.natural(Stage::AttentionResidual, Some(layer), &x);
         }
@@ -184,7 +202,7 @@ impl GptOss {
         if let Some(probe) = &mut probe {
             probe.natural(Stage::BlockOutput, Some(layer), &x);
             let bytes = (b.dense_bytes(), b.experts.expert_bytes());
-            probe.layer_done(&self.compute, layer, &ids, bytes, b.experts.paging() - before.1).await?;
+            probe.layer_done(&self.compute, layer, &ids, bytes, b.experts.paging() - before).await?;
         }
         Ok(x)
     }
@@ -199,8 +217,8 @@ impl GptOss {
         let out = self.compute.scratch([x.dims()[0], self.vocab_rows]);
         let out = self.unembedding.iter().fold(out, |out, (base, table)| linear_store(&t, table, out, *base, family));
         lap(&mut probe, &self.compute, "unembedding");
-        if let Some(tracer) = probe.and_then(|probe| probe.tracer.as_mut()) {
-            tracer.outside((self.vocab_rows * self.config.hidden * 2) as u64);
+        if let Some(probe) = probe {
+            probe.outside((self.vocab_rows * self.config.hidden * 2) as u64);
         }
         out
     }

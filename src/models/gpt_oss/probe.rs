@@ -71,10 +71,17 @@ impl Probe {
         }
     }
 
-    /// A cache has grown.
-    pub(super) fn grown(&mut self, bytes: usize) {
+    /// A chunk begins; see [`Tracer::begin`].
+    pub(super) fn begin(&mut self, compute: &Compute, position: usize, tokens: usize) {
         if let Some(tracer) = &mut self.tracer {
-            tracer.grown(bytes as u64);
+            tracer.begin(compute, position, tokens);
+        }
+    }
+
+    /// What was launched belongs to no layer; see [`Tracer::outside`].
+    pub(super) fn outside(&mut self, weight_bytes: u64) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.outside(weight_bytes);
         }
     }
 

@@ -112,13 +112,6 @@ impl Tracer {
         Ok(())
     }
 
-    /// A cache has grown by `bytes`, which are no scratch.
-    pub fn grown(&mut self, bytes: u64) {
-        self.chunk.base += bytes;
-        self.chunk.peak = self.chunk.peak.max(self.chunk.base);
-        self.chunk.layer_peak = self.chunk.layer_peak.max(self.chunk.base);
-    }
-
     /// What was launched since the last layer, or before the first, belongs to no layer.
     pub fn outside(&mut self, weight_bytes: u64) {
         let chunk = &mut self.chunk;

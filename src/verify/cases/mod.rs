@@ -2,6 +2,7 @@
 //!
 //! A group's name is the start of its checks' names; its text is what `explain` prints.
 
+mod batches;
 pub mod codecs;
 mod comparers;
 pub mod device;
@@ -245,6 +246,13 @@ pub const GROUPS: &[Group] = &[
         about: "Repeated, interleaved and rewound sessions give the same logits bit for bit; experts that page through three \
                 slots give the same routing, and logits within budget.",
         run: sessions::session_cases,
+    },
+    Group {
+        name: "logits/batches",
+        level: Level::Logits,
+        about: "Five sequences in one pass, prompts in pieces of several sizes beside single tokens: each has the logits of its \
+                own truth at all positions.  Red: lanes of the cache mix, or a form of a kernel depends on its neighbours.",
+        run: batches::batch_cases,
     },
     Group {
         name: "logits/traces",

@@ -3,12 +3,12 @@
 //! Slots that no visible position lies in hold NaN: a kernel that reads one shows it, whatever weight it gives it.
 
 use super::half;
-use super::inputs::{Numbers, audit, floats, to};
+use super::inputs::{Numbers, audit, floats, steps, to};
 use super::qkv::{heads, in_f16};
 use super::trial::{Output, Trial, Want, Where, near};
 use crate::device::Compute;
 use crate::kernels::ops::sink_attention;
-use crate::kernels::qkv::Heads;
+use crate::kernels::qkv::{Class, Heads};
 use crate::verify::oracle::attention::{self, attention};
 use crate::verify::oracle::semantics::{Attention, KvHead, Layers, Sink, SinkOf, SinkWeighs};
 use crate::verify::oracle::{Real, Rows};
@@ -202,7 +202,8 @@ fn trial(case: &Case, rule: &Attention) -> Trial {
         let q = floats(compute, &q.values, [tokens, h.heads * h.head_dim]);
         let (keys, values) = (compute.upload(&keys, words), compute.upload(&values, words));
         let sinks = floats(compute, &input.sinks, [h.heads]);
-        let step = compute.upload(&[position as u32, u32::MAX, u32::MAX, u32::MAX], [4]);
+        let class = if window > 0 { Class::Window } else { Class::Full };
+        let step = steps(compute, class, (position..position + tokens).map(|p| (p, 0, slots)), &[], h.head_dim);
         vec![Output::floats(sink_attention(q, &keys, &values, &sinks, &step, window, h, compute.family()))]
     };
     Trial::new(case.name, vec![Want::swizzled("attended", h.head_dim, cells)], Box::new(launch))

@@ -6,13 +6,13 @@ use burn::tensor::Tensor;
 
 use super::attention::HEADS_OF_32;
 use super::half;
-use super::inputs::{Numbers, SENTINEL, floats, matrix, swizzled, widened};
+use super::inputs::{Numbers, SENTINEL, floats, matrix, steps, swizzled, widened};
 use super::packed::Packed;
 use super::qkv::in_f16;
 use super::trial::{Cell, Output, Trial, Want, exact};
 use crate::device::Compute;
 use crate::kernels::ops::{ExpertSpec, experts_down, experts_tiled, linear_store, project_qkv, sink_attention};
-use crate::kernels::qkv::Heads;
+use crate::kernels::qkv::{Class, Heads};
 use crate::kernels::tile::{Epilogue, tile_rows};
 use crate::verify::oracle::{Rows, mxfp4};
 
@@ -191,9 +191,9 @@ fn f16_rounding_trial(tokens: usize, round: fn(f64) -> f64) -> Trial {
         let cache = || compute.upload(&vec![SENTINEL.to_bits(); words.iter().product()], words);
         let (keys, values) = (cache(), cache());
         // No rotation: every cosine is 1, every sine 0.
-        let angles = [1f32.to_bits(), 0].repeat(tokens * h.head_dim / 2);
-        let step = compute.upload(&[vec![0; 4], angles].concat(), [4 + tokens * h.head_dim]);
-        let q = project_qkv(x, &w, &bias, &step, &keys, &values, h, compute.family());
+        let angles = [1.0, 0.0].repeat(tokens * h.head_dim / 2);
+        let step = steps(compute, Class::Full, (0..tokens).map(|p| (p, 0, tokens)), &angles, h.head_dim);
+        let q = project_qkv(x, &w, &bias, &step, &keys, &values, Class::Full, h, compute.family());
         vec![Output::floats(q), Output::words(keys), Output::words(values)]
     };
     Trial::new(format!("f16 of any f32, {tokens} tokens"), wants, Box::new(launch))
@@ -219,7 +219,7 @@ fn f16_reading_trial(tokens: usize) -> Trial {
         let keys = compute.upload(&vec![0x3c00_b800; shape.iter().product()], shape);
         let q = floats(compute, &vec![0.125; tokens * q_width], [tokens, q_width]);
         let sinks = floats(compute, &vec![-1e4; h.heads], [h.heads]);
-        let step = compute.upload(&[0; 4], [4]);
+        let step = steps(compute, Class::Window, (0..tokens).map(|p| (p, 0, tokens)), &[], h.head_dim);
         let part = |values: &[u32]| {
             let values = compute.upload(values, shape);
             sink_attention(q.clone(), &keys, &values, &sinks, &step, 1, h, compute.family())

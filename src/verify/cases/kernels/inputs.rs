@@ -5,6 +5,7 @@
 use burn::tensor::{Int, Tensor};
 
 use crate::device::Compute;
+use crate::kernels::qkv::{Class, STEP_ANGLES};
 use crate::quant::bf16;
 use crate::verify::fixture::values::{fnv1a_64, squares32};
 use crate::verify::oracle::{Real, Rows};
@@ -137,4 +138,26 @@ pub(super) fn floats<const D: usize>(compute: &Compute, values: &[f32], shape: [
 pub(super) fn matrix(compute: &Compute, values: &[u16], rows: usize) -> Tensor<2, Int> {
     let words: Vec<u32> = values.as_chunks::<2>().0.iter().map(|&[a, b]| u32::from(a) | u32::from(b) << 16).collect();
     compute.upload(&words, [rows, words.len() / rows])
+}
+
+/// A step buffer: a row for each position, first slot and number of slots; the class of layers that is not looked at has others.
+/// `angles` are cos and sin of each pair, a row for each token; without any, zeros.
+pub(super) fn steps(
+    compute: &Compute,
+    class: Class,
+    rows: impl ExactSizeIterator<Item = (usize, usize, usize)>,
+    angles: &[f32],
+    head_dim: usize,
+) -> Tensor<2, Int> {
+    let shape = [rows.len(), STEP_ANGLES + head_dim];
+    let mut words = vec![0u32; shape[0] * shape[1]];
+    for (i, (row, (position, first, slots))) in words.chunks_exact_mut(shape[1]).zip(rows).enumerate() {
+        let other = Class::Window.word() + Class::Full.word() - class.word();
+        (row[0], row[other], row[other + 1]) = (position as u32, 0, 1);
+        (row[class.word()], row[class.word() + 1]) = (first as u32, slots as u32);
+        for (word, angle) in row[STEP_ANGLES..].iter_mut().zip(angles.iter().skip(i * head_dim)) {
+            *word = angle.to_bits();
+        }
+    }
+    compute.upload(&words, shape)
 }

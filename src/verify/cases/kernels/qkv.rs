@@ -3,12 +3,12 @@
 //! The angles of a step are random here, sine and cosine unrelated, so that each must be taken from its own place; that
 //! the runtime's angles are right is [`super::rope`]'s matter.
 
-use super::inputs::{Numbers, SENTINEL, audit, floats, matrix, matrix_row, swizzled, to, widened};
+use super::inputs::{Numbers, SENTINEL, audit, floats, matrix, matrix_row, steps, swizzled, to, widened};
 use super::trial::{Cell, Output, Trial, UNTOUCHED, Want, Where, near};
 use crate::device::Compute;
 use crate::kernels::codec::KvType;
 use crate::kernels::ops::project_qkv;
-use crate::kernels::qkv::Heads;
+use crate::kernels::qkv::{Class, Heads};
 use crate::quant::bf16;
 use crate::verify::oracle::rows::{add_bias, linear};
 use crate::verify::oracle::{Real, Rows};
@@ -140,13 +140,6 @@ fn file_order(values: &[u16], width: usize, heads: Heads) -> Vec<u16> {
     (0..heads.rows()).flat_map(row).collect()
 }
 
-fn step(case: &Case, angles: &Rows<f32>) -> Vec<u32> {
-    // Three words of it are unused.
-    let mut words = vec![case.position as u32, u32::MAX, u32::MAX, u32::MAX];
-    words.extend(angles.values.iter().map(|x| x.to_bits()));
-    words
-}
-
 fn trial(case: &Case, fault: Option<Fault>) -> Trial {
     let input = input(case);
     let (h, slots, tokens, hidden) = (case.heads, case.slots, case.tokens, case.hidden);
@@ -166,7 +159,8 @@ fn trial(case: &Case, fault: Option<Fault>) -> Trial {
         Want::cache("values", kv_width, cache(part(q_width + kv_width..h.rows())), h.kv),
     ];
     let (w, bias) = (file_order(&input.w, hidden, h), widened(&file_order(&input.bias, 1, h)));
-    let step = step(case, &input.angles);
+    let (first, angles) = (case.position, input.angles.clone());
+    let class = if tokens.is_multiple_of(2) { Class::Window } else { Class::Full };
     audit(&input.angles);
     let launch = move |compute: &Compute| {
         let x = floats(compute, &swizzled(&input.x.values), [tokens, hidden]);
@@ -174,8 +168,9 @@ fn trial(case: &Case, fault: Option<Fault>) -> Trial {
         let words = [slots, h.cache_words()];
         let cache = || compute.upload(&vec![SENTINEL.to_bits(); words.iter().product()], words);
         let (keys, values) = (cache(), cache());
-        let step = compute.upload(&step, [step.len()]);
-        let q = project_qkv(x, &w, &bias, &step, &keys, &values, h, compute.family());
+        let rows = (first..first + tokens).map(|p| (p, 0, slots));
+        let step = steps(compute, class, rows, &angles.values, h.head_dim);
+        let q = project_qkv(x, &w, &bias, &step, &keys, &values, class, h, compute.family());
         vec![Output::floats(q), Output::words(keys), Output::words(values)]
     };
     Trial::new(case.name, wants, Box::new(launch))

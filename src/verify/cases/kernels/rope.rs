@@ -1,7 +1,7 @@
 //! The angles that the runtime hands to the kernels, against the oracle's: no device takes part.
 
 use crate::kernels::qkv::STEP_ANGLES;
-use crate::nn::rope::Yarn;
+use crate::nn::rope::{Place, Yarn};
 use crate::verify::fixture::Recipe;
 use crate::verify::oracle::rope::inverse_frequencies;
 use crate::verify::oracle::semantics::Rope;
@@ -37,11 +37,16 @@ fn difference(recipe: &str, rule: &Rope) -> Result<usize, String> {
     let mut words = 0;
     for first in POSITIONS {
         // Two tokens, so that the second's angles are looked at in their place.
-        let step = yarn.step(first, 2);
-        if step.len() != STEP_ANGLES + 2 * config.head_dim || step[0] as usize != first {
-            return Err(format!("position {first}: {} words, the first {}", step.len(), step[0]));
+        let places = [Place { first: 3, slots: 5 }, Place { first: 7, slots: 11 }];
+        let mut step = Vec::new();
+        yarn.step(first, 2, places, &mut step);
+        let rows: Vec<&[u32]> = step.chunks_exact(yarn.step_words()).collect();
+        let heads = |p: usize| [p as u32, 3, 5, 7, 11];
+        if rows.len() != 2 || rows[0][..5] != heads(first) || rows[1][..5] != heads(first + 1) {
+            return Err(format!("position {first}: {} words, {:?}", step.len(), &step[..STEP_ANGLES]));
         }
-        let pairs = step[STEP_ANGLES..].chunks_exact(2).enumerate();
+        let angles: Vec<u32> = rows.iter().flat_map(|row| &row[STEP_ANGLES..]).copied().collect();
+        let pairs = angles.chunks_exact(2).enumerate();
         for (index, found) in pairs {
             let (position, pair) = (first + index / inverse.len(), index % inverse.len());
             let (sin, cos) = (position as f64 * inverse[pair]).sin_cos();

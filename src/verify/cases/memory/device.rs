@@ -10,7 +10,7 @@ use super::meter::{Place, Reading, Watched, probe, watch};
 use super::scene::{CHUNK, Scene, long_model, session};
 use crate::device::Compute;
 use crate::models::gpt_oss::load::footprint;
-use crate::nn::kv_cache::{LayerCache, Reach};
+use crate::nn::kv_cache::{CacheShape, KvCache, Reach};
 use crate::verify::bench::{device, prompt};
 use crate::verify::outcome::{Check, Level, Outcome};
 
@@ -228,9 +228,11 @@ fn cache(stage: &Stage, name: &str, plant: Plant) -> Result<Check, String> {
     compute.release_unused();
     let mut held = None;
     let (Watched { before, peak }, cache) = watch(compute, || {
-        let mut cache = LayerCache::new(compute, WIDTH, Reach::Full, 512, positions, false);
+        let shape = CacheShape { width: WIDTH, lanes: 1, chunk: 512, context: positions, whole: false };
+        let mut cache = KvCache::new(compute, [Reach::Full], shape);
         for _ in (0..positions).step_by(512) {
-            cache.extend(compute, 512, positions);
+            cache.reserve(compute, 0, 512);
+            cache.advance(0, 512);
             compute.wait();
         }
         // What the last step replaced goes back with the next allocation.
