@@ -6,7 +6,10 @@ use std::time::Instant;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use super::bench::{self, BenchArgs};
+use super::chat::{self, ChatArgs};
+use super::generate::{self, GenerateArgs};
 use super::logits::{self, LogitsArgs};
+use super::text::{self, HarmonyCommand, TokenizeArgs};
 use super::{Bar, Describe, Failure, Outcome, describe, devices, output_exit, print};
 use crate::exit::Exit;
 use crate::model_bin::{ExportError, TokenizerSection, export};
@@ -43,6 +46,15 @@ enum Command {
     },
     /// Compute the logits of a token list and write them as a SafeTensors file
     Logits(LogitsArgs),
+    /// Go on from a prompt or a conversation, and stream what comes
+    Generate(GenerateArgs),
+    /// Talk with the model on the terminal
+    Chat(ChatArgs),
+    /// Turn text into token ids (o200k_harmony), or ids into text
+    Tokenize(TokenizeArgs),
+    /// Turn conversations into token ids, or ids into messages
+    #[command(subcommand)]
+    Harmony(HarmonyCommand),
     /// List the adapters, their limits, and which kernels they would run
     Devices {
         /// Print JSON
@@ -66,6 +78,10 @@ pub fn run(args: Args) -> Outcome {
     match args.command {
         Command::Export { from, to, format: Format::ModelBin } => export_model_bin(&from, &to),
         Command::Logits(args) => logits::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        Command::Tokenize(args) => text::tokenize(&args),
+        Command::Harmony(command) => text::harmony(&command),
         Command::Devices { json } => devices::run(json),
         Command::Bench(args) => bench::run(&args),
         Command::Describe(what) => describe(Args::command(), &what),

@@ -4,11 +4,15 @@
 //! with the next command to run.  Exit codes are [`crate::exit::Exit`].
 
 mod bench;
+mod chat;
 mod devices;
+mod generate;
 pub mod gptoss;
 mod logits;
 mod model;
 mod progress;
+mod speaker;
+mod text;
 pub mod verify;
 
 use std::io::{self, IsTerminal, Write};

@@ -1,7 +1,7 @@
 //! What every command that runs a model asks for: the checkpoint, the device, and how the sequence is run.
 
 use std::fs::OpenOptions;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
@@ -11,6 +11,7 @@ use super::{Bar, Failure, output_exit};
 use crate::device::{Compute, DeviceError, DeviceRequest};
 use crate::exit::Exit;
 use crate::generate::session::{CHUNK_DEFAULT, Session, SessionError, SessionOptions};
+use crate::generate::tokenizer::{Tokenizer, hf_vocabulary};
 use crate::kernels::codec::KvType;
 use crate::kernels::family::Family;
 use crate::models::gpt_oss::GptOss;
@@ -91,12 +92,45 @@ fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Compares the tokenizer that comes with a checkpoint, if one does, with the bundled one.
+fn check_tokenizer(checkpoint: &AnyCheckpoint, path: &Path) -> Result<(), Failure> {
+    let ours = Tokenizer::o200k_harmony();
+    let failed = |what: &Path, error: String| {
+        let message = format!("{}: its tokenizer is not o200k_harmony: {error}", what.display());
+        Failure::new(Exit::Input, message, "gptoss logits, which takes token ids")
+    };
+    if let AnyCheckpoint::ModelBin(model) = checkpoint {
+        let tokens = (0..).zip(model.tokenizer().text_tokens());
+        return ours.compare(tokens).map_err(|e| failed(path, e.to_string()));
+    }
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+    let file = folder.join("tokenizer.json");
+    match std::fs::read(&file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(&file, error.to_string())),
+        Ok(json) => {
+            let tokens = hf_vocabulary(&json).map_err(|e| failed(&file, e.to_string()))?;
+            ours.compare(tokens).map_err(|e| failed(&file, e.to_string()))
+        }
+    }
+}
+
 impl ModelArgs {
+    /// As [`ModelArgs::load`], for commands that speak in text: the checkpoint's tokenizer must be ours.
+    pub(super) fn load_for_text(&self) -> Result<Arc<GptOss>, Failure> {
+        self.open(|checkpoint| check_tokenizer(checkpoint, &self.model))
+    }
+
     /// Opens the device and puts the model on it.
     pub(super) fn load(&self) -> Result<Arc<GptOss>, Failure> {
+        self.open(|_| Ok(()))
+    }
+
+    fn open(&self, check: impl FnOnce(&AnyCheckpoint) -> Result<(), Failure>) -> Result<Arc<GptOss>, Failure> {
         let inspect = format!("gptoss-verify inspect {}", self.model.display());
         let checkpoint = AnyCheckpoint::open(&self.model).map_err(|e| Failure::new(Exit::Input, e, &inspect))?;
         checkpoint.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+        check(&checkpoint)?;
         let compute = self.open_device()?;
         let context = self.context.unwrap_or(checkpoint.source().config().rope.context_length());
         let kv = match self.kv {

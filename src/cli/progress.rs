@@ -12,6 +12,29 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// Operations under way that look at [`INTERRUPTED`] and end by themselves.
 static CANCELLABLE: AtomicUsize = AtomicUsize::new(0);
 
+/// While it lives, an interrupt ends a turn and not the program.
+pub(super) struct Turns;
+
+impl Turns {
+    pub(super) fn begin() -> Turns {
+        INTERRUPTED.store(false, Ordering::SeqCst);
+        CANCELLABLE.fetch_add(1, Ordering::SeqCst);
+        Turns
+    }
+
+    /// Whether the turn should end.
+    pub(super) fn interrupted(&self) -> bool {
+        INTERRUPTED.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Turns {
+    fn drop(&mut self) {
+        CANCELLABLE.fetch_sub(1, Ordering::SeqCst);
+        INTERRUPTED.store(false, Ordering::SeqCst);
+    }
+}
+
 /// The first interrupt asks cancellable work to stop; with none under way, or at the second, the process ends.
 pub(super) fn watch_interrupts() {
     let on_interrupt = || {

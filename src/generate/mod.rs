@@ -1,3 +1,9 @@
-//! From tokens to logits, step by step.
+//! From text to tokens, from tokens to logits, and back.
 
+pub mod engine;
+pub mod harmony;
+pub mod sampling;
 pub mod session;
+pub mod stop;
+pub mod tokenizer;
+pub mod turn;

@@ -5,3 +5,4 @@ mod codes;
 mod program;
 mod refusals;
 mod reports;
+mod text;

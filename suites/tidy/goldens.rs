@@ -9,7 +9,7 @@ use crate::tree::{self, Violation, demand_none};
 /// Bytes of a payload: a person can still read the difference.
 const PAYLOAD_BYTES_MAX: usize = 200 << 10;
 /// Bytes of the store: most of it are the forward pass's witnesses, seven models at 200 positions.
-const STORE_BYTES_MAX: usize = 3 << 19;
+const STORE_BYTES_MAX: usize = 2 << 20;
 
 const PROVENANCE: &str = ".provenance.json";
 

@@ -57,7 +57,11 @@ goldens![
     "tensors/bf16",
     "tensors/mxfp4-decode",
     "tensors/mxfp4-encode",
+    "text/harmony-parse",
+    "text/harmony-render",
     "text/sabotage",
+    "text/sampling",
+    "text/tokenizer",
 ];
 
 /// Who made a golden, from what.

@@ -1,0 +1,245 @@
+//! The thread that runs the steps.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use burn::tensor::Tensor;
+use cubecl::future::block_on;
+use rayon::prelude::*;
+
+use super::lane::{Lane, Running};
+use super::{EngineEvent, EngineOptions, Shared};
+use crate::device::DeviceError;
+use crate::generate::sampling::SampleError;
+use crate::generate::stop::FinishReason;
+use crate::models::gpt_oss::{GptOss, Segment};
+use crate::nn::kv_cache::KvCache;
+
+/// Tokens of a prompt's piece beside decoding sequences, before anything was measured, and at least.
+const PIECE_MIN: usize = 8;
+/// Share of a new measurement in an estimate.
+const NEW: f64 = 0.25;
+
+/// What runs, and what its steps cost.
+pub(super) struct Scheduler {
+    model: Arc<GptOss>,
+    options: EngineOptions,
+    shared: Arc<Shared>,
+    cache: KvCache,
+    lanes: Vec<Lane>,
+    steps: u64,
+    /// Seconds of a step that only decodes, and of one token of a prompt beside it.
+    decode_seconds: Option<f64>,
+    token_seconds: Option<f64>,
+}
+
+/// What a lane does in a step.
+struct Part {
+    lane: usize,
+    /// Tokens of those pending.
+    tokens: usize,
+    /// Whether nothing is pending afterwards, so that the last row has logits to choose from.
+    chooses: bool,
+}
+
+impl Scheduler {
+    pub(super) fn new(model: Arc<GptOss>, options: EngineOptions, shared: Arc<Shared>) -> Self {
+        let cache = model.new_cache(options.lanes, options.chunk, options.context);
+        let lanes = (0..options.lanes).map(|_| Lane::default()).collect();
+        Self { model, options, shared, cache, lanes, steps: 0, decode_seconds: None, token_seconds: None }
+    }
+
+    /// Runs until told to stop, or until the device fails.
+    pub(super) fn run(&mut self) {
+        while self.wait() {
+            self.release_closed();
+            self.admit();
+            if let Err(error) = self.step() {
+                let reason = error.to_string();
+                tracing::error!("the engine ends: {reason}");
+                self.shared.stop(&reason);
+            }
+            self.shared.active.store(self.active(), Ordering::Relaxed);
+        }
+        let reason = self.shared.queue().stopped.clone().unwrap_or_default();
+        for lane in &mut self.lanes {
+            if let Some(running) = lane.running.take() {
+                running.fail(&reason);
+            }
+        }
+        self.shared.active.store(0, Ordering::Relaxed);
+    }
+
+    fn active(&self) -> usize {
+        self.lanes.iter().filter(|lane| lane.running.is_some()).count()
+    }
+
+    /// Waits for something to do; `false`: it is over.
+    fn wait(&self) -> bool {
+        let mut queue = self.shared.queue();
+        while queue.stopped.is_none() && queue.jobs.is_empty() && self.active() == 0 {
+            queue = self.shared.wake.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        queue.stopped.is_none()
+    }
+
+    fn count(&self, counter: &AtomicU64, by: usize) {
+        counter.fetch_add(by as u64, Ordering::Relaxed);
+    }
+
+    fn release_closed(&mut self) {
+        let counters = &self.shared.counters;
+        for lane in &mut self.lanes {
+            if lane.running.as_ref().is_some_and(|running| !running.is_open()) {
+                lane.running = None;
+                counters.cancelled.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Gives free lanes to jobs that wait: to each the lane that holds most of its prompt, else the one idle longest.
+    fn admit(&mut self) {
+        while self.lanes.iter().any(|lane| lane.running.is_none()) {
+            let Some(job) = self.shared.queue().jobs.pop_front() else { return };
+            if !job.sink.is_open() {
+                self.count(&self.shared.counters.cancelled, 1);
+                continue;
+            }
+            let free = self.lanes.iter().enumerate().filter(|(_, lane)| lane.running.is_none());
+            let kept = |index: usize, lane: &Lane| {
+                let common = lane.common(&job.prompt);
+                if self.cache.can_rewind(index, common) { common } else { 0 }
+            };
+            let best = free.map(|(index, lane)| (kept(index, lane), std::cmp::Reverse(lane.used), index)).max();
+            let Some((cached, _, index)) = best else { return };
+            self.cache.rewind(index, cached);
+            let lane = &mut self.lanes[index];
+            lane.tokens.truncate(cached);
+            match Running::new(job, cached, self.model.vocab_rows(), self.steps) {
+                Ok(running) => lane.running = Some(running),
+                Err((mut job, reason)) => job.sink.event(EngineEvent::Failed(reason)),
+            }
+            self.count(&self.shared.counters.cached_tokens, cached);
+        }
+    }
+
+    /// Every decoding sequence, and a piece of the oldest prompt.
+    fn plan(&self) -> Vec<Part> {
+        let running = || self.lanes.iter().enumerate().filter_map(|(i, lane)| Some((i, lane.running.as_ref()?)));
+        let mut parts: Vec<Part> = running()
+            .filter(|(_, running)| running.is_decoding())
+            .map(|(lane, _)| Part { lane, tokens: 1, chooses: true })
+            .collect();
+        let prompts = running().filter(|(_, running)| !running.is_decoding());
+        if let Some((lane, prompt)) = prompts.min_by_key(|(_, running)| running.order) {
+            let tokens = prompt.pending.len().min(self.piece(!parts.is_empty()));
+            parts.push(Part { lane, tokens, chooses: tokens == prompt.pending.len() });
+        }
+        parts
+    }
+
+    /// Tokens of a prompt's piece: what takes as long as a step without it.
+    fn piece(&self, beside_others: bool) -> usize {
+        match (beside_others, self.decode_seconds, self.token_seconds) {
+            (false, ..) => self.options.chunk,
+            (true, Some(step), Some(token)) => ((step / token) as usize).clamp(PIECE_MIN, self.options.chunk),
+            (true, ..) => PIECE_MIN.min(self.options.chunk),
+        }
+    }
+
+    fn step(&mut self) -> Result<(), DeviceError> {
+        let parts = self.plan();
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let pending =
+            |part: &Part| self.lanes[part.lane].running.as_ref().map_or(&[][..], |r| &r.pending[..part.tokens]);
+        let segments: Vec<Segment> =
+            parts.iter().map(|part| Segment { lane: part.lane, tokens: pending(part) }).collect();
+        let x = block_on(self.model.hidden(&segments, &mut self.cache, None))?;
+        let logits = self.logits(x, &parts)?;
+        self.take(&parts);
+        self.choose(&parts, &logits);
+        self.learn(&parts, start.elapsed().as_secs_f64());
+        self.steps += 1;
+        self.count(&self.shared.counters.steps, 1);
+        Ok(())
+    }
+
+    /// Logits of the last row of every part that chooses: decoding parts come first, a row each.
+    fn logits(&self, x: Tensor<2>, parts: &[Part]) -> Result<Vec<f32>, DeviceError> {
+        let decoding = parts.iter().take_while(|part| part.tokens == 1 && part.chooses).count();
+        let rows = x.dims()[0];
+        let chosen = match parts.last() {
+            Some(last) if last.chooses && decoding < parts.len() => {
+                let end = x.clone().narrow(0, rows - 1, 1);
+                if decoding == 0 { end } else { Tensor::cat(vec![x.narrow(0, 0, decoding), end], 0) }
+            }
+            _ if decoding > 0 => x.narrow(0, 0, decoding),
+            _ => {
+                // A prompt goes on: nothing is chosen, and nothing would wait for the device.
+                self.model.compute().wait();
+                return Ok(Vec::new());
+            }
+        };
+        block_on(self.model.compute().read_floats(self.model.logits(&chosen, None)))
+    }
+
+    /// What was pending is in the caches now.
+    fn take(&mut self, parts: &[Part]) {
+        for part in parts {
+            let lane = &mut self.lanes[part.lane];
+            lane.used = self.steps;
+            let Some(running) = &mut lane.running else { continue };
+            if !running.is_decoding() {
+                self.shared.counters.prompt_tokens.fetch_add(part.tokens as u64, Ordering::Relaxed);
+            }
+            lane.tokens.extend(running.pending.drain(..part.tokens));
+        }
+    }
+
+    /// Samples every sequence that has logits, side by side, and ends those that are done.
+    fn choose(&mut self, parts: &[Part], logits: &[f32]) {
+        let vocab = self.model.vocab_rows();
+        let mut row_of = vec![None; self.lanes.len()];
+        let choosing = parts.iter().filter(|part| part.chooses);
+        choosing.enumerate().for_each(|(row, part)| row_of[part.lane] = Some(row));
+        let context = self.options.context;
+        let chosen: Vec<Option<Result<Option<FinishReason>, SampleError>>> = self
+            .lanes
+            .par_iter_mut()
+            .zip(&row_of)
+            .map(|(lane, row)| {
+                let room = context - lane.tokens.len();
+                let running = lane.running.as_mut()?;
+                Some(running.choose(&logits[(*row)? * vocab..][..vocab], room))
+            })
+            .collect();
+        for (lane, chosen) in self.lanes.iter_mut().zip(chosen) {
+            let Some(result) = chosen else { continue };
+            self.shared.counters.generated_tokens.fetch_add(1, Ordering::Relaxed);
+            match (result, lane.running.take()) {
+                (Ok(None), running) => lane.running = running,
+                (Ok(Some(reason)), Some(running)) => running.finish(reason),
+                (Err(error), Some(running)) => running.fail(&error.to_string()),
+                (_, None) => {}
+            }
+        }
+    }
+
+    /// Keeps what a step took, for the size of the next piece.
+    fn learn(&mut self, parts: &[Part], seconds: f64) {
+        let learn = |old: &mut Option<f64>, new: f64| *old = Some(old.map_or(new, |old| old + NEW * (new - old)));
+        let prompt = parts.last().filter(|part| part.tokens > 1);
+        match (prompt, parts.len(), self.decode_seconds) {
+            (None, ..) => learn(&mut self.decode_seconds, seconds),
+            (Some(part), 1, _) => learn(&mut self.token_seconds, seconds / part.tokens as f64),
+            (Some(part), _, Some(step)) => {
+                learn(&mut self.token_seconds, ((seconds - step) / part.tokens as f64).max(step * 1e-4));
+            }
+            _ => {}
+        }
+    }
+}

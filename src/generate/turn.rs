@@ -1,0 +1,71 @@
+//! One turn of one sequence: a prompt goes in, tokens come out one by one.
+
+use super::sampling::{ParamError, SampleError, Sampler, SamplingParams, TokenLogprob};
+use super::session::{Session, SessionError};
+
+/// Why a turn cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TurnError {
+    /// The session refused, or the device failed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The parameters are out of range.
+    #[error(transparent)]
+    Params(#[from] ParamError),
+    /// No token could be chosen.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+}
+
+/// A token of a turn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chosen {
+    /// Which.
+    pub id: u32,
+    /// Its log-probability in the model, if asked for.
+    pub logprob: Option<f64>,
+    /// The most likely tokens, if asked for.
+    pub top: Vec<TokenLogprob>,
+}
+
+/// A turn under way.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    session: &'a mut Session,
+    sampler: Sampler,
+    logits: Vec<f32>,
+    /// The token chosen last, which is not in the session yet.
+    last: Option<u32>,
+    /// Tokens of the prompt that the session held already.
+    pub cached: usize,
+}
+
+impl<'a> Turn<'a> {
+    /// Runs `prompt`, of which the session may hold the beginning.
+    pub fn begin(session: &'a mut Session, prompt: &[u32], sampling: &SamplingParams) -> Result<Self, TurnError> {
+        let mut sampler = Sampler::new(sampling.clone(), session.vocab_rows())?;
+        let held = session.tokens().iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        let logits = session.replace(prompt)?;
+        sampler.push_prompt(prompt)?;
+        Ok(Self { session, sampler, logits, last: None, cached: held.min(prompt.len().saturating_sub(1)) })
+    }
+
+    /// The next token.
+    ///
+    /// # Errors
+    /// [`SessionError::ContextPassed`] where the sequence has no room for the last one.
+    pub fn next_token(&mut self) -> Result<Chosen, TurnError> {
+        if let Some(last) = self.last.take() {
+            self.logits = self.session.decode(last)?;
+        }
+        let sampled = self.sampler.sample(&self.logits)?;
+        let chosen = Chosen { id: sampled.token, logprob: sampled.logprob, top: sampled.top_logprobs.to_vec() };
+        self.last = Some(chosen.id);
+        Ok(chosen)
+    }
+
+    /// Tokens that may still come.
+    pub fn room(&self) -> usize {
+        self.session.room() + usize::from(self.last.is_none())
+    }
+}

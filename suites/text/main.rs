@@ -1,0 +1,11 @@
+//! Text to tokens and back, against openai-harmony, and under streams that no model should write.
+
+mod engine;
+mod faults;
+mod goldens;
+mod parse;
+mod random;
+mod render;
+mod sampling;
+mod tokenizer;
+mod vocabulary;

@@ -1,0 +1,8 @@
+//! Tokens from logits, and where a text stops: against witnesses, by properties, and what is refused.
+
+mod draws;
+mod goldens;
+mod margins;
+mod refused;
+mod stop;
+mod witness;
