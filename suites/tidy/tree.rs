@@ -34,6 +34,7 @@ impl fmt::Display for Violation {
 }
 
 /// A file of the tree.
+#[derive(Clone)]
 pub(crate) struct File {
     /// Path from the root, with `/`.
     pub(crate) path: String,

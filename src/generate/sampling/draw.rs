@@ -7,7 +7,7 @@ use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
 
 use super::filters::Kept;
-use super::margin::{Margin, log_odds};
+use super::margin::{Margin, log_odds, rounding};
 use super::params::SamplingParams;
 use super::penalties::noise_gain;
 use super::ranked::Ranked;
@@ -73,11 +73,12 @@ pub(super) fn inverse(ranked: &mut Ranked, kept: &Kept, params: &SamplingParams,
     };
     let before = if rank > 0 { neighbour(ranked, rank - 1) } else { f64::INFINITY };
     let after = if rank + 1 < kept.count { neighbour(ranked, rank + 1) } else { f64::INFINITY };
-    let odds = log_odds(uniform, 1.0);
+    let odds = log_odds(uniform, 1.0 - uniform);
+    let rest = kept.weights.sum(&ranked.all()[rank + 1..kept.count]);
     // The first rank begins at 0 and the last ends at 1 under any noise.
-    let below = if rank > 0 { odds - log_odds(above, kept.mass) } else { f64::INFINITY };
-    let beyond = if rank + 1 < kept.count { log_odds(upto, kept.mass) - odds } else { f64::INFINITY };
+    let below = if rank > 0 { odds - log_odds(above, rest + (upto - above)) } else { f64::INFINITY };
+    let beyond = if rank + 1 < kept.count { log_odds(upto, rest) - odds } else { f64::INFINITY };
     let token = ranked.all()[rank].id;
-    let draw = params.temperature * below.min(beyond);
+    let draw = params.temperature * (below.min(beyond) - rounding(kept.count, uniform));
     (token, Margin { rank: before.min(after), draw, filter: kept.slack, gain: noise_gain(params) })
 }

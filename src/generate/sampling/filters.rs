@@ -11,7 +11,7 @@
 //!
 //! Sums have a fixed order, so that they are the same on every platform: `Z` by ascending id, masses by rank.
 
-use super::margin::log_odds;
+use super::margin::{log_odds, rounding};
 use super::params::SamplingParams;
 use super::ranked::{Candidate, Ranked};
 
@@ -33,6 +33,11 @@ impl Weights {
     pub(super) fn of(&self, candidate: Candidate) -> f64 {
         libm::exp((candidate.logit - self.max) / self.temperature)
     }
+
+    /// Of several, summed in their order.
+    pub(super) fn sum(&self, candidates: &[Candidate]) -> f64 {
+        candidates.iter().map(|&candidate| self.of(candidate)).sum()
+    }
 }
 
 /// What the filters leave.
@@ -52,7 +57,7 @@ pub(super) struct Kept {
 pub(super) fn keep(ranked: &mut Ranked, params: &SamplingParams, scratch: &mut Vec<f64>) -> Kept {
     let gap = keep_top_k(ranked, params.top_k as usize, scratch);
     let weights = Weights::new(ranked.all(), params.temperature);
-    let total = ranked.all().iter().map(|&candidate| weights.of(candidate)).sum();
+    let total = weights.sum(ranked.all());
     let mut kept = match params.top_p < 1.0 || params.min_p > 0.0 {
         true => cut(ranked, params, weights, total),
         false => Kept { count: ranked.all().len(), mass: total, weights, slack: f64::INFINITY },
@@ -78,16 +83,17 @@ fn keep_top_k(ranked: &mut Ranked, k: usize, scratch: &mut Vec<f64>) -> f64 {
 
 /// Top-p and min-p in one walk down the ranks.
 fn cut(ranked: &mut Ranked, params: &SamplingParams, weights: Weights, total: f64) -> Kept {
-    let (mut count, mut mass, mut mass_before_last) = (0, 0.0, 0.0);
+    let (mut count, mut mass, mut before_last, mut last) = (0, 0.0, 0.0, 0.0);
     while let Some(next) = ranked.get(count) {
         let weight = weights.of(next);
         if count > 0 && (is_reached(params, mass, total) || weight < params.min_p) {
             break;
         }
-        (mass_before_last, mass, count) = (mass, mass + weight, count + 1);
+        (before_last, last, mass, count) = (mass, weight, mass + weight, count + 1);
     }
-    let inside = slack_inside(ranked, params, count, mass_before_last / total);
-    let outside = slack_outside(ranked, params, count, mass / total);
+    let rest = weights.sum(&ranked.all()[count..]);
+    let inside = slack_inside(ranked, params, count, log_odds(before_last, last + rest));
+    let outside = slack_outside(ranked, params, count, log_odds(mass, rest));
     Kept { count, mass, weights, slack: inside.min(outside) }
 }
 
@@ -95,29 +101,37 @@ fn is_reached(params: &SamplingParams, mass: f64, total: f64) -> bool {
     params.top_p < 1.0 && mass >= params.top_p * total
 }
 
-/// How far the last of `count` ranks is from being dropped; `share` is the mass before it.
+/// How far the last of `count` ranks is from being dropped; `odds` are those of the mass before it.
 ///
 /// A noise of ε moves the log-odds of the mass of the first n ranks by at most 2ε / T, whatever their order.
-fn slack_inside(ranked: &mut Ranked, params: &SamplingParams, count: usize, share: f64) -> f64 {
+fn slack_inside(ranked: &mut Ranked, params: &SamplingParams, count: usize, odds: f64) -> f64 {
     if count == 1 {
         return f64::INFINITY; // the largest stays in any case
     }
     let by_top_p = match params.top_p < 1.0 {
-        true => params.temperature * (log_odds(params.top_p, 1.0) - log_odds(share, 1.0)),
+        true => params.temperature * (top_p_odds(params) - odds - top_p_rounding(ranked, params)),
         false => f64::INFINITY,
     };
     by_top_p.min(above_min_p(ranked, params, count - 1))
 }
 
-/// How far rank `count`, the first that was dropped, is from staying; `share` is the mass before it.
-fn slack_outside(ranked: &mut Ranked, params: &SamplingParams, count: usize, share: f64) -> f64 {
+/// How far rank `count`, the first that was dropped, is from staying; `odds` are those of the mass before it.
+fn slack_outside(ranked: &mut Ranked, params: &SamplingParams, count: usize, odds: f64) -> f64 {
     let (Some(last), Some(next)) = (ranked.get(count - 1), ranked.get(count)) else { return f64::INFINITY };
     let by_top_p = match params.top_p < 1.0 {
-        true => params.temperature * (log_odds(share, 1.0) - log_odds(params.top_p, 1.0)),
+        true => params.temperature * (odds - top_p_odds(params) - top_p_rounding(ranked, params)),
         false => f64::NEG_INFINITY,
     };
     // Noise may also swap it with the last that stays.
     by_top_p.min(last.logit - next.logit).max(-above_min_p(ranked, params, count))
+}
+
+fn top_p_odds(params: &SamplingParams) -> f64 {
+    log_odds(params.top_p, 1.0 - params.top_p)
+}
+
+fn top_p_rounding(ranked: &Ranked, params: &SamplingParams) -> f64 {
+    rounding(ranked.all().len(), params.top_p)
 }
 
 /// How far `rank` is above min-p's threshold, `max + T · ln m`, logits.

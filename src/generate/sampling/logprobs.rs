@@ -1,8 +1,8 @@
 //! Log-probabilities of the model itself: `x_j − ln Σ exp x_i` over the raw logits.
 //!
-//! **Before** bias, penalties, temperature and filters: what OpenAI's API reports (since `logit_bias` no longer moves
-//! `logprobs`) and vLLM by default (`logprobs_mode = "raw_logprobs"`).  They say how likely the model finds a token, not
-//! how likely this sampler was to draw it; so a token may be reported that no draw can give.
+//! **Before** bias, penalties, temperature and filters: what vLLM calls `raw_logprobs`.  OpenAI's API reference speaks of
+//! log-probabilities of output tokens and does not say of which distribution; ours is the model's, so that it does not
+//! depend on the parameters.  A token may therefore be reported that no draw can give.
 
 use serde::Serialize;
 

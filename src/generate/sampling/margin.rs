@@ -27,7 +27,7 @@ pub struct Margin {
 }
 
 impl Margin {
-    /// If no logit differs by this much or more, the token is the same (up to some 1e-12 of rounding).
+    /// If no logit differs by this much or more, the token is the same; 0 or less promises nothing.
     pub fn noise_max(&self) -> f64 {
         self.rank.min(self.draw).min(self.filter) / (2.0 * self.gain)
     }
@@ -38,7 +38,17 @@ impl Margin {
     }
 }
 
-/// `ln(part / (whole − part))`, from −∞ to ∞.
-pub(super) fn log_odds(part: f64, whole: f64) -> f64 {
-    libm::log(part) - libm::log((whole - part).max(0.0))
+/// `ln(part / rest)`, from −∞ to ∞.
+///
+/// Both are sums of positive terms: `rest` as a difference from the whole would lose all its digits where it is small.
+pub(super) fn log_odds(part: f64, rest: f64) -> f64 {
+    libm::log(part) - libm::log(rest)
+}
+
+/// What rounding may do to the log-odds at which `share` of the mass of `terms` tokens is reached, in both of two runs.
+///
+/// A sum of n positive terms is right to `n · 2^−53` of itself, and so is the sum it is compared with; near a share of 1
+/// that is a larger part of what remains.
+pub(super) fn rounding(terms: usize, share: f64) -> f64 {
+    4.0 * terms as f64 * f64::EPSILON / (1.0 - share)
 }

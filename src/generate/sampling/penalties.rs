@@ -5,8 +5,8 @@
 //! * bias: `x + b`
 //! * repetition: `x · ρ` if x < 0, else `x / ρ`, once for each distinct token of **prompt and output** (CTRL, arXiv
 //!   1909.05858; `RepetitionPenaltyLogitsProcessor` of transformers)
-//! * frequency and presence: `x − c · α_f − [c > 0] · α_p`, c the occurrences in the **output only** (OpenAI's API
-//!   documentation: "how often that token was sampled prior to the current position"; vLLM counts the same)
+//! * frequency and presence: `x − c · α_f − [c > 0] · α_p`, c the occurrences in the **output only** (formula of
+//!   OpenAI's API documentation; vLLM, too, counts the generated text, while "text so far" could be read to hold the prompt)
 //!
 //! Costs by the distinct tokens of the sequence, not by the vocabulary.
 

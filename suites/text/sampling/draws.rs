@@ -118,6 +118,25 @@ fn the_ends_of_the_range_give_the_first_and_the_last_token_with_weight() {
 }
 
 #[test]
+fn an_interval_holds_its_beginning_and_not_its_end() {
+    // Weights 1 and 1, exactly: 1/2 is the beginning of the second.
+    let at = |uniform| sampler(0, 2).sample_at(&[0.0; 2], uniform).expect("a token").token;
+    assert_eq!((at(0.5f64.next_down()), at(0.5)), (0, 1));
+}
+
+#[test]
+fn no_rounding_draws_a_token_without_weight() {
+    // Sums by id and by rank differ in their last bit in about every second list; then the largest number passes all.
+    let below_one = 1.0 - f64::EPSILON / 2.0;
+    for salt in 0..500u32 {
+        let noise = |id: u32| ((id * 7919 + salt * 104_729) % 10_007) as f32 / 2500.0;
+        let mut logits: Vec<f32> = (0..100).map(noise).collect();
+        logits.push(-2000.0);
+        assert_ne!(sampler(0, 101).sample_at(&logits, below_one).expect("a token").token, 100, "salt {salt}");
+    }
+}
+
+#[test]
 fn equal_logits_rank_by_id_whatever_their_sign_of_zero() {
     let logits = [-0.0, 0.0, -0.0, 0.0];
     let at = |uniform| sampler(0, 4).sample_at(&logits, uniform).expect("a token").token;

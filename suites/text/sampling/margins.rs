@@ -55,7 +55,7 @@ fn draws() -> impl Strategy<Value = Draw> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 3000, max_global_rejects: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn noise_below_the_margin_changes_no_token(draw in draws(), signs in prop::collection::vec(any::<u32>(), 12)) {
@@ -121,4 +121,25 @@ fn margins_of_a_small_draw_are_those_on_paper() {
     let margin = draw(greedy, 0.0);
     near(margin.rank, 2f64.ln());
     near(margin.noise_max(), 2f64.ln() / 4.0);
+}
+
+#[test]
+fn a_margin_does_not_grow_by_the_digits_that_a_difference_loses() {
+    // Weights 1 and twice e^−40, of which 1 − e^−40 keeps no digit: their odds are 40 − ln 2, those of the draw ln 4.
+    let params = SamplingParams { temperature: 0.2, top_p: 0.8, ..SamplingParams::default() };
+    for params in [SamplingParams { top_p: 1.0, ..params.clone() }, params] {
+        let mut sampler = Sampler::new(params, 3).expect("in range");
+        let margin = sampler.sample_at(&[8.0, 0.0, 0.0], 0.8).expect("a token").margin;
+        let want = 0.2 * (40.0 - 2f64.ln() - 4f64.ln());
+        let got = margin.draw.min(margin.filter);
+        assert!((got - want).abs() < 1e-9, "{got}, not {want}");
+    }
+}
+
+#[test]
+fn a_draw_that_rounding_could_decide_promises_nothing() {
+    let mut sampler = Sampler::new(SamplingParams::default(), 2).expect("in range");
+    // Odds of 36.04 and 37 in exact numbers, but the masses they come from differ by less than their last bit.
+    let margin = sampler.sample_at(&[0.0, -37.0], 1.0 - f64::EPSILON).expect("a token").margin;
+    assert!(margin.noise_max() <= 0.0 && !margin.is_safe_under(0.0), "{margin:?}");
 }
