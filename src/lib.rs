@@ -7,6 +7,7 @@
 //! device     ▼                                 the adapter, its limits, and which kernels they suggest
 //! kernels ─► nn ─► models ─► generate          packed weights to logits: kernels, parts, the model, a sequence on it
 //! quant                                        byte arithmetic, under all of them
+//! serve                                        generate over HTTP, as OpenAI's API speaks
 //! verify                                       outside: feeds both sides, compares, and proves that it can fail
 //! ```
 //!
@@ -35,5 +36,7 @@ pub mod nn;
 pub mod open;
 pub mod output;
 pub mod quant;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod serve;
 pub mod telemetry;
 pub mod verify;

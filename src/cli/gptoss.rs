@@ -9,6 +9,7 @@ use super::bench::{self, BenchArgs};
 use super::chat::{self, ChatArgs};
 use super::generate::{self, GenerateArgs};
 use super::logits::{self, LogitsArgs};
+use super::serve::{self, ServeArgs};
 use super::text::{self, HarmonyCommand, TokenizeArgs};
 use super::{Bar, Describe, Failure, Outcome, describe, devices, output_exit, print};
 use crate::exit::Exit;
@@ -50,6 +51,8 @@ enum Command {
     Generate(GenerateArgs),
     /// Talk with the model on the terminal
     Chat(ChatArgs),
+    /// Serve the model over HTTP, as OpenAI's API speaks
+    Serve(ServeArgs),
     /// Turn text into token ids (o200k_harmony), or ids into text
     Tokenize(TokenizeArgs),
     /// Turn conversations into token ids, or ids into messages
@@ -80,6 +83,7 @@ pub fn run(args: Args) -> Outcome {
         Command::Logits(args) => logits::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Tokenize(args) => text::tokenize(&args),
         Command::Harmony(command) => text::harmony(&command),
         Command::Devices { json } => devices::run(json),

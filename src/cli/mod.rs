@@ -11,6 +11,7 @@ pub mod gptoss;
 mod logits;
 mod model;
 mod progress;
+mod serve;
 mod speaker;
 mod text;
 pub mod verify;

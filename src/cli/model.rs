@@ -118,40 +118,53 @@ fn check_tokenizer(checkpoint: &AnyCheckpoint, path: &Path) -> Result<(), Failur
 impl ModelArgs {
     /// As [`ModelArgs::load`], for commands that speak in text: the checkpoint's tokenizer must be ours.
     pub(super) fn load_for_text(&self) -> Result<Arc<GptOss>, Failure> {
-        self.open(|checkpoint| check_tokenizer(checkpoint, &self.model))
+        self.open(None, 1, |checkpoint| check_tokenizer(checkpoint, &self.model)).map(|(model, _)| model)
+    }
+
+    /// The same for several sequences, of `context` tokens if nobody said otherwise; the model and their context.
+    pub(super) fn load_for_lanes(&self, context: usize, lanes: usize) -> Result<(Arc<GptOss>, usize), Failure> {
+        self.open(Some(context), lanes, |checkpoint| check_tokenizer(checkpoint, &self.model))
     }
 
     /// Opens the device and puts the model on it.
     pub(super) fn load(&self) -> Result<Arc<GptOss>, Failure> {
-        self.open(|_| Ok(()))
+        self.open(None, 1, |_| Ok(())).map(|(model, _)| model)
     }
 
-    fn open(&self, check: impl FnOnce(&AnyCheckpoint) -> Result<(), Failure>) -> Result<Arc<GptOss>, Failure> {
+    fn open(
+        &self,
+        context: Option<usize>,
+        lanes: usize,
+        check: impl FnOnce(&AnyCheckpoint) -> Result<(), Failure>,
+    ) -> Result<(Arc<GptOss>, usize), Failure> {
         let inspect = format!("gptoss-verify inspect {}", self.model.display());
         let checkpoint = AnyCheckpoint::open(&self.model).map_err(|e| Failure::new(Exit::Input, e, &inspect))?;
         checkpoint.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
         check(&checkpoint)?;
         let compute = self.open_device()?;
-        let context = self.context.unwrap_or(checkpoint.source().config().rope.context_length());
+        let longest = checkpoint.source().config().rope.context_length();
+        let context = self.context.or(context.map(|context| context.min(longest))).unwrap_or(longest);
         let kv = match self.kv {
             Kv::F32 => KvType::F32,
             Kv::F16 => KvType::F16,
         };
-        let options = LoadOptions { device_memory: self.device_memory, context, chunk: self.chunk, kv };
+        let options = LoadOptions { device_memory: self.device_memory, context, lanes, chunk: self.chunk, kv };
         let bar = Bar::new();
-        GptOss::load(Arc::new(checkpoint), &compute, &options, &bar).map(Arc::new).map_err(|error| match error {
-            LoadError::Device(error) => device_failure(error),
-            LoadError::Cancelled => Failure::new(Exit::Interrupted, error, "run the same command again"),
-            LoadError::BudgetTooSmall { fixed, expert, .. } => {
-                let next = format!(
-                    "--device-memory {}MiB or more, or a smaller --context or --chunk",
-                    (fixed + expert).div_ceil(1 << 20)
-                );
-                Failure::new(Exit::MemoryLimit, error, next)
-            }
-            LoadError::TooLargeForBuffer { .. } => Failure::new(Exit::NoAdapter, error, "gptoss devices"),
-            LoadError::Geometry { .. } | LoadError::Scale { .. } => Failure::new(Exit::Input, error, &inspect),
-        })
+        GptOss::load(Arc::new(checkpoint), &compute, &options, &bar).map(|model| (Arc::new(model), context)).map_err(
+            |error| match error {
+                LoadError::Device(error) => device_failure(error),
+                LoadError::Cancelled => Failure::new(Exit::Interrupted, error, "run the same command again"),
+                LoadError::BudgetTooSmall { fixed, expert, .. } => {
+                    let next = format!(
+                        "--device-memory {}MiB or more, or a smaller --context or --chunk",
+                        (fixed + expert).div_ceil(1 << 20)
+                    );
+                    Failure::new(Exit::MemoryLimit, error, next)
+                }
+                LoadError::TooLargeForBuffer { .. } => Failure::new(Exit::NoAdapter, error, "gptoss devices"),
+                LoadError::Geometry { .. } | LoadError::Scale { .. } => Failure::new(Exit::Input, error, &inspect),
+            },
+        )
     }
 
     /// An empty session on the model.

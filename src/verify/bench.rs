@@ -197,7 +197,7 @@ pub fn load_with(
 }
 
 fn load_options(device_memory: Option<u64>) -> LoadOptions {
-    LoadOptions { device_memory, context: CONTEXT, chunk: 256, kv: KvType::F32 }
+    LoadOptions { device_memory, context: CONTEXT, lanes: 1, chunk: 256, kv: KvType::F32 }
 }
 
 /// An empty session.

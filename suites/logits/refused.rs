@@ -15,7 +15,8 @@ use gptoss::telemetry::{Progress, Silent};
 use gptoss::verify::fixture::{Recipe, in_memory, shard_bytes, shard_plans};
 
 const CONTEXT: usize = 256;
-const OPTIONS: LoadOptions = LoadOptions { device_memory: None, context: CONTEXT, chunk: 64, kv: KvType::F32 };
+const OPTIONS: LoadOptions =
+    LoadOptions { device_memory: None, context: CONTEXT, lanes: 1, chunk: 64, kv: KvType::F32 };
 
 /// Someone who changed their mind.
 struct Impatient;

@@ -7,5 +7,6 @@ mod parse;
 mod random;
 mod render;
 mod sampling;
+mod serve;
 mod tokenizer;
 mod vocabulary;

@@ -40,6 +40,8 @@ pub struct LoadOptions {
     pub device_memory: Option<u64>,
     /// Longest sequence that will be run, tokens: what the budget must leave room for.
     pub context: usize,
+    /// Sequences that have caches at once.
+    pub lanes: usize,
     /// Tokens of a prompt chunk.
     pub chunk: usize,
     /// How keys and values are cached.
@@ -496,14 +498,14 @@ fn dense_bytes(source: &dyn WeightSource, options: &LoadOptions) -> u64 {
     TensorId::each(c).map(bytes).sum::<usize>() as u64
 }
 
-/// Device bytes of the caches of a sequence at its longest.
+/// Device bytes of the caches of all sequences at their longest.
 pub fn cache_bytes(c: &ModelConfig, options: &LoadOptions) -> u64 {
     let slots = |layer: usize| match layer.is_multiple_of(2) {
         true => (2 * c.sliding_window + options.chunk).min(options.context),
         false => options.context,
     };
     let row_bytes = 2 * 4 * (c.kv_rows() / options.kv.per_word()) as u64;
-    (0..c.layers).map(|layer| slots(layer) as u64 * row_bytes).sum()
+    (0..c.layers).map(|layer| (options.lanes * slots(layer)) as u64 * row_bytes).sum()
 }
 
 /// Device bytes of what a chunk needs while it passes through a block, and of the logits of a row, as pools hold them.

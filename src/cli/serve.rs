@@ -1,0 +1,103 @@
+//! `gptoss serve`: the model over HTTP.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::model::ModelArgs;
+use super::progress::Turns;
+use super::{Failure, Outcome, print};
+use crate::exit::Exit;
+use crate::generate::engine::{Engine, EngineError, EngineOptions};
+use crate::serve::{ServeOptions, serve};
+
+/// Tokens of a sequence if nobody says otherwise: every sequence's caches are taken whole at the start.
+const CONTEXT_DEFAULT: usize = 8192;
+/// How long an interrupted server waits for answers under way.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// A model, where to serve it, and how much at once.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Address to listen on; others than loopback are reachable from outside: set --api-key
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// Port to listen on; 0 chooses one
+    #[arg(long, value_name = "N", default_value_t = 8080)]
+    port: u16,
+    /// The model's name for clients
+    #[arg(long, value_name = "NAME", default_value = "gpt-oss")]
+    model_id: String,
+    /// Sequences that run at once; each has caches for --context tokens (8192 by default)
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    lanes: usize,
+    /// Requests that wait; more are refused with 429
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    queue: usize,
+    /// Most tokens of an answer
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    max_tokens: usize,
+    /// Longest time of a request, seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    request_seconds: u64,
+    /// Largest request body, bytes
+    #[arg(long, value_name = "N", default_value_t = 8 << 20)]
+    body_bytes: usize,
+    /// A file with the bearer token that clients must present
+    #[arg(long, value_name = "FILE")]
+    api_key: Option<std::path::PathBuf>,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &ServeArgs) -> Outcome {
+    let token = args.api_key.as_deref().map(super::text::read).transpose()?.map(|text| text.trim().to_string());
+    if token.as_ref().is_some_and(String::is_empty) {
+        return Err(Failure::new(Exit::Input, "--api-key: the file is empty", "a file with a token"));
+    }
+    let (model, context) = args.model.load_for_lanes(CONTEXT_DEFAULT, args.lanes)?;
+    let options = EngineOptions { lanes: args.lanes, queue: args.queue, context, chunk: args.model.chunk };
+    let engine = Engine::start(model, options).map_err(|error| match error {
+        EngineError::Option { .. } => Failure::new(Exit::Usage, error, "gptoss serve --help"),
+        EngineError::CacheTooLarge { .. } => {
+            Failure::new(Exit::MemoryLimit, error, "--kv f16, fewer --lanes, or a smaller --context")
+        }
+        EngineError::Thread(_) => Failure::new(Exit::Internal, error, "run the same command again"),
+    })?;
+    let options = ServeOptions {
+        model_id: args.model_id.clone(),
+        body_bytes_max: args.body_bytes,
+        request_time_max: Duration::from_secs(args.request_seconds),
+        max_tokens: args.max_tokens,
+        token,
+    };
+    let turns = Turns::begin();
+    let failed =
+        |e: std::io::Error| Failure::new(Exit::Usage, format!("{}:{}: {e}", args.host, args.port), "another --port");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed)?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind((args.host, args.port)).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        print(|out| writeln!(out, "http://{address}/v1 serves {}; Ctrl-C ends it", args.model_id))?;
+        let (told, tell) = tokio::sync::watch::channel(false);
+        let watch = async move {
+            while !turns.interrupted() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            let _ = told.send(true);
+            // Who is still being answered after this is left.
+            tokio::time::sleep(DRAIN).await;
+        };
+        let mut told = tell;
+        let shutdown = async move {
+            let _ = told.wait_for(|over| *over).await;
+        };
+        tokio::select! {
+            served = serve(listener, engine, options, shutdown) => served.map_err(failed),
+            () = watch => Ok(()),
+        }
+    })?;
+    Ok(Exit::Ok)
+}
