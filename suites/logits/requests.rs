@@ -6,7 +6,8 @@ use gptoss::verify::bench::prompt;
 use gptoss::verify::cases::fixtures::{exported, small_tokenizer};
 use gptoss::verify::fixture::{Recipe, in_memory};
 use gptoss::verify::oracle::noise::{Tap, routing, trace};
-use gptoss::verify::oracle::{Oracle, Positions, Request, Rows, Vocab};
+use gptoss::verify::oracle::semantics::Cache;
+use gptoss::verify::oracle::{Given, Kept, Oracle, Positions, Request, Rows, Semantics, Vocab};
 
 fn small() -> Checkpoint {
     in_memory(&Recipe::built_in("small-vocab"), Layout::Original, 1).expect("the recipe is valid")
@@ -102,7 +103,7 @@ fn one_layer_at_a_time_is_the_whole_pass() {
     let mut x = oracle.embed(&tokens());
     assert_eq!(&x, tap(&taps, Stage::Embedding, None));
     for layer in 0..checkpoint.config().layers {
-        x = oracle.layer(layer, &x, None, &mut unobserved);
+        x = oracle.layer(layer, &x, Given::default(), &mut unobserved);
         assert_eq!(&x, tap(&taps, Stage::BlockOutput, Some(layer)), "layer {layer}");
         let limited = Request { layers: Some(layer + 1), ..Request::default() };
         let cut: Vec<Tap<f64>> = trace(&oracle, &tokens(), &limited);
@@ -128,6 +129,25 @@ fn forced_experts_are_used() {
     assert!((tap(&other, Stage::ExpertWeights, Some(2)).row(100).iter().sum::<f64>() - 1.0).abs() < 1e-15);
     let differs = |p: usize| tap(&other, Stage::Logits, None).row(p) != tap(&taps, Stage::Logits, None).row(p);
     assert!(!differs(99) && differs(100) && differs(149), "later positions see the changed key");
+}
+
+#[test]
+fn a_given_cache_is_read_and_the_own_one_observed() {
+    let checkpoint = small();
+    let rule = Semantics { cache: Cache::F16, ..Semantics::gpt_oss(checkpoint.config()) };
+    let rounded: Vec<Tap<f64>> = trace(&Oracle::with(&checkpoint, rule), &tokens(), &Request::default());
+    let rows = |stage, layer| tap(&rounded, stage, Some(layer)).to::<f32>();
+    let cache: Vec<Kept> =
+        (0..4).map(|layer| Kept { keys: rows(Stage::Key, layer), values: rows(Stage::Value, layer) }).collect();
+    let given: Vec<Tap<f64>> =
+        trace(&Oracle::new(&checkpoint), &tokens(), &Request { cache: Some(&cache), ..Request::default() });
+    for (given, rounded) in given.iter().zip(&rounded) {
+        let is_kept = matches!(given.stage, Stage::Key | Stage::Value);
+        assert_eq!(given.rows == rounded.rows, !is_kept, "{} {:?}", given.stage, given.layer);
+    }
+    let own = whole(&checkpoint);
+    assert_eq!(tap(&given, Stage::Key, Some(0)), tap(&own, Stage::Key, Some(0)), "not rounded");
+    assert_ne!(tap(&given, Stage::Attention, Some(0)), tap(&own, Stage::Attention, Some(0)));
 }
 
 #[test]

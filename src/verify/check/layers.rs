@@ -10,7 +10,7 @@ use crate::verify::compare::calls::{chosen_of, is_right, margin};
 use crate::verify::compare::stages::{Finding, compare};
 use crate::verify::oracle::noise::{Noise, Tap, noise, nudged};
 use crate::verify::oracle::router::Chosen;
-use crate::verify::oracle::{Oracle, Request, Rows, Vocab};
+use crate::verify::oracle::{Given, Oracle, Request, Rows, Vocab};
 
 /// A run of a device, every stage of it.
 pub(super) struct Pass<'a> {
@@ -70,13 +70,14 @@ impl Pass<'_> {
     fn run(&self, layer: usize, x: &Rows<f32>, routing: Option<&Chosen>) -> Judged {
         let oracle = Oracle::new(self.source);
         let mut taps = Vec::new();
-        oracle.layer::<f64>(layer, &x.to(), routing, &mut |stage, layer, rows| {
+        oracle.layer::<f64>(layer, &x.to(), Given { routing, ..Given::default() }, &mut |stage, layer, rows| {
             taps.push(Tap { stage, layer, rows: rows.clone() });
         });
         let own: Vec<Chosen> = crate::verify::oracle::noise::routing(&taps);
         let floor = |x: &Rows<f32>| {
             let mut floor = Vec::new();
-            oracle.layer::<f32>(layer, x, own.first(), &mut |_, _, rows| floor.push(noise(&taps[floor.len()], rows)));
+            let given = Given { routing: own.first(), ..Given::default() };
+            oracle.layer::<f32>(layer, x, given, &mut |_, _, rows| floor.push(noise(&taps[floor.len()], rows)));
             floor
         };
         // The prompt is short: two throws of the dice.

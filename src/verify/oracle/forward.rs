@@ -10,6 +10,7 @@
 //! All positions at once, from position 0: no cache and no chunks, which is what makes it obviously right.
 
 use super::attention::{Heads, attention};
+use super::cache::{Kept, kept};
 use super::experts::experts;
 use super::real::Real;
 use super::rms_norm::rms_norm;
@@ -38,6 +39,22 @@ pub struct Request<'r> {
     pub layers: Option<usize>,
     /// Experts that are used whatever the router says, for each layer and position; it still weighs them.
     pub routing: Option<&'r [Chosen]>,
+    /// What attention reads in place of each layer's own keys and values; those are still computed and observed, not rounded.
+    pub cache: Option<&'r [Kept]>,
+}
+
+impl<'r> Request<'r> {
+    fn given(&self, layer: usize) -> Given<'r> {
+        Given { routing: self.routing.map(|of| &of[layer]), cache: self.cache.map(|of| &of[layer]) }
+    }
+}
+
+/// What a layer is given, where a [`Request`] gives it to the whole pass.
+#[derive(Debug, Clone, Copy, Default)]
+#[allow(missing_docs)]
+pub struct Given<'r> {
+    pub routing: Option<&'r Chosen>,
+    pub cache: Option<&'r Kept>,
 }
 
 /// Positions that get logits.
@@ -84,13 +101,13 @@ impl<'a> Oracle<'a> {
     /// Logits of `tokens`, which start at position 0: a row for each position asked for.
     ///
     /// # Panics
-    /// If there is no token, an id, a position or an expert lies outside the model, or a routing does not fit.
+    /// If there is no token, an id, a position or an expert lies outside the model, or a routing or a cache does not fit.
     pub fn forward<F: Real>(&self, tokens: &[u32], ask: &Request, observer: &mut Observer<F>) -> Rows<F> {
         let layers = ask.layers.unwrap_or(self.weights.config().layers);
         let mut x = self.embed(tokens);
         observer(Stage::Embedding, None, &x);
         for layer in 0..layers {
-            x = self.layer(layer, &x, ask.routing.map(|routing| &routing[layer]), observer);
+            x = self.layer(layer, &x, ask.given(layer), observer);
         }
         self.head(&x, ask, observer)
     }
@@ -109,22 +126,16 @@ impl<'a> Oracle<'a> {
     }
 
     /// Block `layer` on the residual stream `x`, `[hidden]`, whose rows are positions 0, 1, …
-    pub fn layer<F: Real>(
-        &self,
-        layer: usize,
-        x: &Rows<F>,
-        routing: Option<&Chosen>,
-        observer: &mut Observer<F>,
-    ) -> Rows<F> {
-        let x = self.attend(layer, x, observer);
+    pub fn layer<F: Real>(&self, layer: usize, x: &Rows<F>, given: Given, observer: &mut Observer<F>) -> Rows<F> {
+        let x = self.attend(layer, x, given.cache, observer);
         observer(Stage::AttentionResidual, Some(layer), &x);
-        let x = self.mix(layer, &x, routing, observer);
+        let x = self.mix(layer, &x, given.routing, observer);
         observer(Stage::BlockOutput, Some(layer), &x);
         x
     }
 
     /// The first half of a block: `x + W_o · attention(rope(q), rope(k), v) + b_o`.
-    fn attend<F: Real>(&self, layer: usize, x: &Rows<F>, observer: &mut Observer<F>) -> Rows<F> {
+    fn attend<F: Real>(&self, layer: usize, x: &Rows<F>, cache: Option<&Kept>, observer: &mut Observer<F>) -> Rows<F> {
         let (w, s, c) = (self.weights, &self.semantics, self.weights.config());
         let mut tap = |stage, rows: &Rows<F>| observer(stage, Some(layer), rows);
         let of = |role| TensorId::of_block(role, layer);
@@ -134,9 +145,11 @@ impl<'a> Oracle<'a> {
         let [q, k, v] = self.project(layer, &t);
         let q = rotate(&q, c.head_dim, &s.rope, Rotated::Queries);
         let k = rotate(&k, c.head_dim, &s.rope, Rotated::Keys);
+        let [k, v] = [k, v].map(|rows| kept(rows, s.cache));
         tap(Stage::Query, &q);
         tap(Stage::Key, &k);
         tap(Stage::Value, &v);
+        let [k, v] = cache.map_or([k, v], |cache| [cache.keys.to(), cache.values.to()]);
         let heads = Heads { heads: c.heads, kv_heads: c.kv_heads, head_dim: c.head_dim };
         let a = attention(&q, &k, &v, &w.vector(of(Role::Sinks)), heads, layer, &s.attention);
         tap(Stage::Attention, &a);

@@ -6,6 +6,7 @@
 //! | [`semantics`]                 | every decision of the forward pass, as a field that a fault changes  |
 //! | [`forward`]                   | the forward pass on one screen, with a tap at every named stage      |
 //! | [`rms_norm`] … [`experts`]    | one operation a file                                                 |
+//! | [`cache`]                     | what attention finds of keys and values: as computed, or rounded     |
 //! | [`noise`]                     | what f32 rounding alone does to each stage, and how close calls are  |
 //!
 //! The forward pass is generic over the float type ([`real`]): f64 is the truth, f32 the noise floor.
@@ -14,6 +15,7 @@
 //! formats at most.  It is slow where that makes it short.
 
 pub mod attention;
+pub mod cache;
 pub mod experts;
 pub mod forward;
 pub mod model_bin;
@@ -27,7 +29,8 @@ pub mod rows;
 pub mod semantics;
 pub mod weights;
 
-pub use forward::{Oracle, Positions, Request, Vocab};
+pub use cache::Kept;
+pub use forward::{Given, Oracle, Positions, Request, Vocab};
 pub use real::Real;
 pub use rows::Rows;
 pub use semantics::Semantics;

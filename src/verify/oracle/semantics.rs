@@ -19,6 +19,8 @@ pub struct Semantics {
     pub projection: Projection,
     /// Rotary embedding of queries and keys.
     pub rope: Rope,
+    /// What attention finds of keys and values.
+    pub cache: Cache,
     /// From queries, keys and values to the weighted values of each head.
     pub attention: Attention,
     /// The residual connections.
@@ -169,6 +171,15 @@ pub enum CorrectionRange {
     Exact,
     /// Outwards to whole pairs, as ggml and transformers' default do.
     Rounded,
+}
+
+/// What attention finds of keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// What was computed.  Right.
+    AsComputed,
+    /// Rounded to f16, keys after their rotation: right where a user asked for it, to save memory.
+    F16,
 }
 
 /// `softmax(scale · q·k, sink) · v`, causal, grouped-query, windowed on some layers.
@@ -414,6 +425,7 @@ impl Semantics {
             attention_norm: norm,
             projection: Projection { query_bias: true, key_bias: true, value_bias: true, key_value_swapped: false },
             rope: Rope::gpt_oss(c),
+            cache: Cache::AsComputed,
             attention: Attention {
                 scale: 1.0 / (c.head_dim as f64).sqrt(),
                 window: c.sliding_window,
