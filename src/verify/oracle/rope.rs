@@ -52,19 +52,21 @@ pub fn inverse_frequencies<F: Real>(rule: &Rope, pairs: usize) -> Vec<F> {
 }
 
 /// Turns each head of each row of `x`, `[heads × head_dim]`; row p is position p.
+///
+/// Angles, sines and cosines are f64 rounded once, whatever `F` is: an f32 angle of 200 radians is off by 1e-5, a hundred times
+/// what the rest of f32 does to a key, and a table that every position shares has no excuse for it.
 pub fn rotate<F: Real>(x: &Rows<F>, head_dim: usize, rule: &Rope, rotated: Rotated) -> Rows<F> {
-    let inverse_frequencies = inverse_frequencies::<F>(rule, head_dim / 2);
+    let inverse_frequencies = inverse_frequencies::<f64>(rule, head_dim / 2);
     let (concentration, shift) = match rotated {
         Rotated::Queries => (rule.query_concentration, rule.query_shift),
         Rotated::Keys => (rule.key_concentration, rule.key_shift),
     };
-    let concentration = F::from_f64(concentration);
     Rows::each(x.width, x.count(), |p| {
         let position = rule.restarts_after.map_or(p, |chunk| p % chunk) as f64 + shift;
-        let cos_sin = |&inverse: &F| {
-            let angle = F::from_f64(position) * inverse;
+        let cos_sin = |inverse: &f64| {
+            let angle = position * inverse;
             let sin = if rule.direction == Direction::Forward { angle.sin() } else { -angle.sin() };
-            (angle.cos() * concentration, sin * concentration)
+            (F::from_f64(angle.cos() * concentration), F::from_f64(sin * concentration))
         };
         let table: Vec<(F, F)> = inverse_frequencies.iter().map(cos_sin).collect();
         let mut row = x.row(p).to_vec();
