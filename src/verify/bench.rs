@@ -7,7 +7,8 @@ use cubecl::future::block_on;
 use strum::IntoEnumIterator;
 
 use super::compare::calls::{chosen_of, is_right, margin};
-use super::compare::stages::{Finding, compare};
+use super::compare::rounded::{cache_of, miss};
+use super::compare::stages::{Error, Finding, compare_by, distance};
 use super::fixture::{Recipe, in_memory};
 use super::golden::tensors::Tensors;
 use super::oracle::noise::{Noise, Tap, noise_floor, trace};
@@ -89,7 +90,8 @@ impl Truth {
         let tokens = prompt(POSITIONS, rows);
         let vocab = witnessed_ids(&recipe.name)
             .unwrap_or_else(|| (0..VOCAB_SAMPLE).map(|i| (i * (rows - 1) / (VOCAB_SAMPLE - 1)) as u32).collect());
-        let (taps, noise) = expected(&source, &tokens, &vocab);
+        let ask = Request { vocab: Vocab::These(&vocab), ..Request::default() };
+        let (taps, noise) = expected(&source, &tokens, &ask);
         Truth { recipe: recipe.name.clone(), source, tokens, vocab, taps, noise }
     }
 
@@ -102,7 +104,27 @@ impl Truth {
 
     /// The stages of `seen` against the truth, in the order of the pass.
     pub fn judge(&self, seen: &[Seen]) -> Vec<Finding> {
-        judge(&self.source, &self.tokens, &self.vocab, (&self.taps, &self.noise), seen)
+        judge(&self.source, &self.tokens, &self.ask(), (&self.taps, &self.noise), seen)
+    }
+
+    /// As [`Truth::judge`], for a device that keeps keys and values as f16.
+    ///
+    /// The truth is that of the cache which the device shows, and each value in it must be what a value within budget of the
+    /// truth's is rounded to.  So rounding leaves no noise behind, and every budget is that of f32.
+    pub fn judge_f16(&self, seen: &[Seen]) -> Result<Vec<Finding>, String> {
+        let c = self.source.config();
+        let cache =
+            cache_of(seen, c.layers, self.tokens.len(), c.kv_rows()).ok_or("the cache is not whole and finite")?;
+        let ask = Request { cache: Some(&cache), ..self.ask() };
+        let (taps, noise) = expected(&self.source, &self.tokens, &ask);
+        // The plain pass is another throw of the same dice: one alone was lucky at an outlier of the last layer.
+        let noise: Vec<Noise> = noise.into_iter().zip(&self.noise).map(|(own, plain)| own.or(*plain)).collect();
+        Ok(judge(&self.source, &self.tokens, &ask, (&taps, &noise), seen))
+    }
+
+    /// What was asked of the oracle.
+    pub fn ask(&self) -> Request<'_> {
+        Request { vocab: Vocab::These(&self.vocab), ..Request::default() }
     }
 
     /// What f32 does to a stage.
@@ -120,39 +142,43 @@ fn witnessed_ids(recipe: &str) -> Option<Vec<u32>> {
     Some(ids.into_iter().map(|id| id as u32).collect())
 }
 
-/// Every stage of a prompt in f64, with the logits of `vocab` at all positions, and what f32 does to each.
-pub fn expected(source: &dyn WeightSource, tokens: &[u32], vocab: &[u32]) -> (Vec<Tap<f64>>, Vec<Noise>) {
+/// Every stage of a prompt in f64, and what f32 does to each.
+pub fn expected(source: &dyn WeightSource, tokens: &[u32], ask: &Request) -> (Vec<Tap<f64>>, Vec<Noise>) {
     let oracle = Oracle::new(source);
-    let ask = Request { vocab: Vocab::These(vocab), ..Request::default() };
-    let taps = trace::<f64>(&oracle, tokens, &ask);
-    let noise = noise_floor(&oracle, tokens, &ask, &taps);
+    let taps = trace::<f64>(&oracle, tokens, ask);
+    let noise = noise_floor(&oracle, tokens, ask, &taps);
     (taps, noise)
 }
 
 /// The stages of `seen` against a truth as [`expected`] gives it, in the order of the pass.
 ///
-/// Where the device chose other experts, but in close calls only, the truth is that of its choice.
+/// Where the device chose other experts, but in close calls only, the truth is that of its choice.  Where a cache was asked
+/// for, its keys and values are those that the device rounded to f16.
 pub fn judge(
     source: &dyn WeightSource,
     tokens: &[u32],
-    vocab: &[u32],
+    ask: &Request,
     (taps, noise): (&[Tap<f64>], &[Noise]),
     seen: &[Seen],
 ) -> Vec<Finding> {
-    let findings = shown(taps, noise, seen);
+    let findings = shown(taps, noise, ask, seen);
     if findings.iter().all(|f| f.stage != Stage::Experts || f.holds()) {
         return findings;
     }
-    match forced(source, tokens, vocab, seen) {
-        Some((taps, noise)) => shown(&taps, &noise, seen),
+    match forced(source, tokens, ask, seen) {
+        Some((taps, noise)) => shown(&taps, &noise, ask, seen),
         None => findings,
     }
 }
 
 /// Compares the stages that were shown.
-fn shown(taps: &[Tap<f64>], noise: &[Noise], seen: &[Seen]) -> Vec<Finding> {
+fn shown(taps: &[Tap<f64>], noise: &[Noise], ask: &Request, seen: &[Seen]) -> Vec<Finding> {
+    let error_at = |stage| match stage {
+        Stage::Key | Stage::Value if ask.cache.is_some() => miss as Error,
+        _ => distance,
+    };
     let is_shown = |tap: &Tap<f64>| seen.iter().any(|s| (s.stage, s.layer) == (tap.stage, tap.layer));
-    let one = |(tap, noise): (&Tap<f64>, &Noise)| compare(std::slice::from_ref(tap), &[*noise], seen);
+    let one = |(tap, noise): (&Tap<f64>, &Noise)| compare_by(error_at, std::slice::from_ref(tap), &[*noise], seen);
     taps.iter().zip(noise).filter(|(tap, _)| is_shown(tap)).flat_map(one).collect()
 }
 
@@ -160,7 +186,7 @@ fn shown(taps: &[Tap<f64>], noise: &[Noise], seen: &[Seen]) -> Vec<Finding> {
 fn forced(
     source: &dyn WeightSource,
     tokens: &[u32],
-    vocab: &[u32],
+    ask: &Request,
     seen: &[Seen],
 ) -> Option<(Vec<Tap<f64>>, Vec<Noise>)> {
     let config = source.config();
@@ -168,10 +194,7 @@ fn forced(
     if routing.iter().any(|chosen| chosen.len() != tokens.len()) {
         return None;
     }
-    let oracle = Oracle::new(source);
-    let ask = Request { vocab: Vocab::These(vocab), routing: Some(&routing), ..Request::default() };
-    let taps = trace::<f64>(&oracle, tokens, &ask);
-    let noise = noise_floor(&oracle, tokens, &ask, &taps);
+    let (taps, noise) = expected(source, tokens, &Request { routing: Some(&routing), ..*ask });
     let routers = taps.iter().zip(&noise).filter(|(tap, _)| tap.stage == Stage::RouterLogits);
     let fair = routers.zip(&routing).all(|((tap, noise), chosen)| is_right(tap, chosen, margin(noise)));
     fair.then_some((taps, noise))
@@ -184,6 +207,16 @@ pub fn load(
     budget: Option<u64>,
 ) -> Result<Arc<GptOss>, String> {
     load_with(checkpoint.into(), compute, budget, &Silent)
+}
+
+/// As [`load`], with keys and values kept as `kv`.
+pub fn load_kept(
+    checkpoint: impl Into<Arc<AnyCheckpoint>>,
+    compute: &Compute,
+    kv: KvType,
+) -> Result<Arc<GptOss>, String> {
+    let options = LoadOptions { kv, ..load_options(None) };
+    GptOss::load(checkpoint.into(), compute, &options, &Silent).map(Arc::new).map_err(|e| e.to_string())
 }
 
 /// As [`load`], for someone who waits.

@@ -52,3 +52,8 @@ fn traces() {
 fn sessions() {
     all_pass("logits/sessions");
 }
+
+#[test]
+fn kv_f16() {
+    all_pass("logits/kv-f16");
+}

@@ -9,12 +9,13 @@ use cubecl::future::block_on;
 
 use crate::checkpoint::{Layout, WeightSource};
 use crate::device::{Compute, DeviceRequest};
+use crate::kernels::codec::KvType;
 use crate::kernels::family::Family;
 use crate::models::gpt_oss::GptOss;
 use crate::models::gpt_oss::probe::Seen;
 use crate::models::gpt_oss::stage::Stage;
 use crate::open::AnyCheckpoint;
-use crate::verify::bench::{CHUNK, Truth, all_stages, device, device_request, load, show, show_rows};
+use crate::verify::bench::{CHUNK, Truth, all_stages, device, device_request, load, load_kept, show, show_rows};
 use crate::verify::cases::fixtures::{exported, small_tokenizer};
 use crate::verify::compare::calls::close_calls;
 use crate::verify::compare::stages::{budget, finding, first_divergence};
@@ -113,16 +114,22 @@ pub(super) fn checkpoint(recipe: &Recipe, layout: Layout) -> Result<AnyCheckpoin
 pub(super) struct Shared {
     recipe: &'static str,
     layout: Layout,
+    kv: KvType,
     model: Rc<OnceCell<Result<Arc<GptOss>, String>>>,
 }
 
 impl Shared {
     pub(super) fn new(recipe: &'static str, layout: Layout) -> Self {
-        Self { recipe, layout, model: Rc::default() }
+        Self { recipe, layout, kv: KvType::F32, model: Rc::default() }
+    }
+
+    /// With keys and values kept as f16.
+    pub(super) fn f16(recipe: &'static str, layout: Layout) -> Self {
+        Self { kv: KvType::F16, ..Self::new(recipe, layout) }
     }
 
     pub(super) fn on(&self, compute: &Compute) -> Result<Arc<GptOss>, String> {
-        let load = || load(checkpoint(&Recipe::built_in(self.recipe), self.layout)?, compute, None);
+        let load = || load_kept(checkpoint(&Recipe::built_in(self.recipe), self.layout)?, compute, self.kv);
         self.model.get_or_init(load).clone()
     }
 }
@@ -242,7 +249,7 @@ pub fn format_cases() -> Vec<Check> {
     run(FORMATS.into_iter().flat_map(of).collect())
 }
 
-fn short(layout: Layout) -> &'static str {
+pub(super) fn short(layout: Layout) -> &'static str {
     match layout {
         Layout::Original => "original",
         Layout::Hf => "hf",

@@ -3,6 +3,7 @@
 //! A group's name is the start of its checks' names; its text is what `explain` prints.
 
 mod batches;
+mod caches;
 pub mod codecs;
 mod comparers;
 pub mod device;
@@ -239,6 +240,14 @@ pub const GROUPS: &[Group] = &[
         about: "Every stage by each family of kernels (lanes, workgroup trees, subgroups), in tiles and in the decode form, and \
                 under WebGPU's default limits.",
         run: device::family_cases,
+    },
+    Group {
+        name: "logits/kv-f16",
+        level: Level::Logits,
+        about: "Keys and values kept as f16: each is what a value within budget is rounded to, every other stage is within 3 × the f32 \
+                noise of the f64 oracle that reads the same cache, and the residual stream near that of the oracle that rounds by \
+                itself. Red: the cache rounds in another way, or attention reads something else than it holds.",
+        run: caches::cache_cases,
     },
     Group {
         name: "logits/sessions",

@@ -16,6 +16,7 @@ use crate::verify::bench::{all_stages, device, expected, judge, load_with, promp
 use crate::verify::compare::stages::{Finding, first_divergence};
 use crate::verify::compare::verdict::verdict;
 use crate::verify::fault::forward;
+use crate::verify::oracle::{Request, Vocab};
 use crate::verify::outcome::{Check, Level, Outcome};
 
 /// Tokens of the prompt.
@@ -90,8 +91,9 @@ fn form_checks(
     checks.push(say("head".into(), pass.head()));
     let bytes: usize = TensorId::each(source.config()).map(|tensor| tensor.bytes(source.config())).sum();
     if bytes <= WHOLE_BYTES_MAX {
-        let (taps, noise) = expected(source, &tokens, &vocab);
-        let findings = judge(source, &tokens, &vocab, (&taps, &noise), &pass.seen);
+        let ask = Request { vocab: Vocab::These(&vocab), ..Request::default() };
+        let (taps, noise) = expected(source, &tokens, &ask);
+        let findings = judge(source, &tokens, &ask, (&taps, &noise), &pass.seen);
         let cause = first_divergence(&findings)
             .and_then(|first| forward::looks_like(source, &tokens, &vocab, &noise, &pass.seen, first));
         checks.push(say("whole".into(), findings).with_looks_like(cause));

@@ -5,5 +5,6 @@
 pub mod bits;
 pub mod calls;
 pub mod digest;
+pub mod rounded;
 pub mod stages;
 pub mod verdict;

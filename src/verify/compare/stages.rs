@@ -85,19 +85,42 @@ pub fn budget(noise: &Noise) -> f64 {
 /// # Panics
 /// If the probe did not see every stage of the truth, or the truth and its noise are not of one run.
 pub fn compare(truth: &[Tap<f64>], noise: &[Noise], seen: &[Seen]) -> Vec<Finding> {
+    compare_by(|_| distance, truth, noise, seen)
+}
+
+/// The error of a value that was found, against the truth.
+pub type Error = fn(f64, f64) -> f64;
+
+/// |found − truth|.
+pub fn distance(truth: f64, found: f64) -> f64 {
+    (found - truth).abs()
+}
+
+/// As [`compare`], with a measure for each stage.
+pub fn compare_by(
+    error_at: impl Fn(Stage) -> Error,
+    truth: &[Tap<f64>],
+    noise: &[Noise],
+    seen: &[Seen],
+) -> Vec<Finding> {
     assert_eq!(truth.len(), noise.len(), "truth and noise of one run");
     let find = |(tap, noise): (&Tap<f64>, &Noise)| {
         // A chunked run shows a stage once a chunk: joined, the rows are in order.
         let parts = seen.iter().filter(|s| (s.stage, s.layer) == (tap.stage, tap.layer));
         let values: Vec<f32> = parts.flat_map(|s| &s.values).copied().collect();
         assert!(!values.is_empty(), "the probe saw nothing of {} {:?}", tap.stage, tap.layer);
-        finding(tap, budget(noise), &values)
+        finding_by(error_at(tap.stage), tap, budget(noise), &values)
     };
     truth.iter().zip(noise).map(find).collect()
 }
 
 /// One stage: lengths, then classes, then values.
 pub fn finding(tap: &Tap<f64>, budget: f64, found: &[f32]) -> Finding {
+    finding_by(distance, tap, budget, found)
+}
+
+/// As [`finding`], with another measure.
+pub fn finding_by(error_of: Error, tap: &Tap<f64>, budget: f64, found: &[f32]) -> Finding {
     let (stage, layer, width) = (tap.stage, tap.layer, tap.rows.width);
     let mut worst = Finding { stage, layer, error: 0.0, budget, at: (0, 0), expected: 0.0, found: 0.0 };
     if found.len() != tap.rows.values.len() {
@@ -110,7 +133,7 @@ pub fn finding(tap: &Tap<f64>, budget: f64, found: &[f32]) -> Finding {
     }
     for (i, (&want, &got)) in tap.rows.values.iter().zip(found).enumerate() {
         let got = f64::from(got);
-        let error = (got - want).abs();
+        let error = error_of(want, got);
         let differs = stage == Stage::Experts && got != want;
         let error = if error.is_nan() || differs { f64::INFINITY } else { error };
         if error > worst.error {

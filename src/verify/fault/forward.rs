@@ -13,7 +13,8 @@ use crate::checkpoint::WeightSource;
 use crate::models::gpt_oss::probe::Seen;
 use crate::models::gpt_oss::stage::Stage;
 use crate::verify::bench::{self, Truth};
-use crate::verify::compare::stages::{Finding, compare, finding, first_divergence};
+use crate::verify::compare::rounded::beyond_a_step;
+use crate::verify::compare::stages::{Error, Finding, compare, distance, finding, finding_by, first_divergence};
 use crate::verify::fixture::Recipe;
 use crate::verify::oracle::noise::{Noise, Tap, trace};
 use crate::verify::oracle::semantics::*;
@@ -41,6 +42,15 @@ pub struct Fault {
     pub layer: Option<usize>,
     /// Makes the decision wrong.
     pub change: fn(&mut Semantics),
+}
+
+impl Fault {
+    /// The wrong decisions.
+    fn semantics(&self, source: &dyn WeightSource) -> Semantics {
+        let mut semantics = Semantics::gpt_oss(source.config());
+        (self.change)(&mut semantics);
+        semantics
+    }
 }
 
 const fn fault(
@@ -96,6 +106,7 @@ pub const FAULTS: &[Fault] = &[
     fault("forward/rope-queries-one-position-on", Stage::Query, Some(0), "rope: queries one position on", |s| s.rope.query_shift = 1.0),
     fault("forward/rope-keys-one-position-on", Stage::Key, Some(0), "rope: keys one position on", |s| s.rope.key_shift = 1.0),
     fault("forward/rope-positions-restart", Stage::Query, Some(0), "rope: positions restart", |s| s.rope.restarts_after = Some(64)),
+    fault("forward/cache-rounded-to-f16", Stage::Key, Some(0), "keys and values were rounded to f16", |s| s.cache = Cache::F16),
     fault("forward/attention-no-scale", Stage::Attention, Some(0), "attention: no scale", |s| s.attention.scale = 1.0),
     fault("forward/attention-scale-over-d", Stage::Attention, Some(0), "attention: scale 1/d", |s| s.attention.scale = 1.0 / 64.0),
     fault("forward/attention-base-2", Stage::Attention, Some(0), "attention: base 2", |s| {
@@ -244,10 +255,14 @@ fn magnitude(excess: f64) -> String {
 }
 
 fn wrong_taps(source: &dyn WeightSource, tokens: &[u32], vocab: &[u32], fault: &Fault) -> Vec<Tap<f64>> {
-    let mut semantics = Semantics::gpt_oss(source.config());
-    (fault.change)(&mut semantics);
     let ask = Request { vocab: Vocab::These(vocab), ..Request::default() };
-    trace(&Oracle::with(source, semantics), tokens, &ask)
+    trace(&Oracle::with(source, fault.semantics(source)), tokens, &ask)
+}
+
+/// What is rounded has noise: a pass that rounds may have rounded to the next f16.
+fn error_of(semantics: &Semantics, stage: Stage) -> Error {
+    let is_rounded = semantics.cache == Cache::F16 && matches!(stage, Stage::Key | Stage::Value);
+    if is_rounded { beyond_a_step } else { distance }
 }
 
 /// The fault of the catalogue that explains what a device showed: with it, the stage `first` that diverges is within budget.
@@ -266,6 +281,7 @@ pub fn looks_like(
         return None;
     }
     let explains = |fault: &&Fault| {
+        let error = error_of(&fault.semantics(source), first.stage);
         let wrong = wrong_taps(source, tokens, vocab, fault);
         let shown: Vec<f32> = seen
             .iter()
@@ -273,7 +289,7 @@ pub fn looks_like(
             .flat_map(|s| s.values.iter().copied())
             .collect();
         let tap = wrong.iter().zip(noise).find(|(tap, _)| (tap.stage, tap.layer) == (first.stage, first.layer));
-        tap.is_some_and(|(tap, _)| finding(tap, first.budget, &shown).holds())
+        tap.is_some_and(|(tap, _)| finding_by(error, tap, first.budget, &shown).holds())
     };
     let fitting: Vec<&Fault> = FAULTS.par_iter().filter(explains).collect();
     fitting.first().map(|fault| fault.about.to_string())
