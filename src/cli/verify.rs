@@ -48,7 +48,7 @@ enum Command {
         /// Adapter to run device checks on: a part of its name [default: the fastest kind]
         #[arg(long, value_name = "SUBSTRING")]
         adapter: Option<String>,
-        /// With `sabotage`: print the catalogue as the Markdown table of the README
+        /// With `sabotage`: print the catalogue and the headroom of honest runs as the Markdown tables of the README
         #[arg(long)]
         table: bool,
     },
@@ -180,7 +180,8 @@ enum FixtureLayout {
 pub fn run(args: Args) -> Outcome {
     match args.command {
         Command::Run { level: RunLevel::Sabotage, table: true, .. } => {
-            print(|out| out.write_all(fault::table(&fault::catalogue()).as_bytes()))?;
+            let faults = fault::table(&fault::catalogue());
+            print(|out| write!(out, "{faults}\n{}", cases::headroom::markdown()))?;
             Ok(Exit::Ok)
         }
         Command::Run { table: true, .. } => {

@@ -73,7 +73,7 @@ pub fn text(name: &str) -> Option<String> {
 }
 
 fn group(name: &str) -> Option<String> {
-    let is_fault = name.starts_with("sabotage/") && name != "sabotage/catalogue";
+    let is_fault = name.starts_with("sabotage/") && !["sabotage/catalogue", "sabotage/headroom"].contains(&name);
     let is_reject = name.starts_with("bytes/reject/");
     let group = GROUPS
         .iter()

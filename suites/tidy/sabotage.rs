@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use gptoss::models::gpt_oss::stage::Stage;
 use gptoss::verify::fault::{self, Catalogued};
 use gptoss::verify::golden::Golden;
 use gptoss::verify::{Check, Level};
 use serde_json::{Value, json};
+use strum::IntoEnumIterator;
 
 use crate::tree::{self, Violation, demand_none};
 
@@ -14,6 +16,9 @@ const FAULTS_MIN: usize = 121;
 
 /// What stands around the table in README.md.
 const MARKERS: (&str, &str) = ("<!-- sabotage -->", "<!-- /sabotage -->");
+
+/// What stands around the table of headroom, whose numbers are one adapter's.
+const ROOM_MARKERS: (&str, &str) = ("<!-- headroom -->", "<!-- /headroom -->");
 
 const GOLDEN: &str = "text/sabotage";
 const PRINT: &str = "`gptoss-verify run sabotage --table` prints it";
@@ -59,6 +64,20 @@ fn table(golden: &Value) -> String {
         text.push_str(&format!("| {fault} | {about} | {} | {seen} |\n", named.join(", ")));
     }
     text
+}
+
+/// Whether a document's table of headroom has a row for every stage, in order, and no headroom below 1.
+fn rooms_shown(path: &str, text: &str) -> Vec<Violation> {
+    let (open, close) = ROOM_MARKERS;
+    let table = text.split_once(open).and_then(|(_, rest)| Some(rest.split_once(close)?.0)).unwrap_or_default();
+    let rows: Vec<Vec<&str>> =
+        table.lines().filter(|l| l.starts_with("| ")).skip(1).map(|l| l.split('|').map(str::trim).collect()).collect();
+    let is_room = |cell: &&str| *cell == "exact" || cell.parse::<f64>().is_ok_and(|room| room >= 1.0);
+    let fits = |(stage, row): (Stage, &Vec<&str>)| row[1] == stage.to_string() && row.get(2).is_some_and(is_room);
+    match rows.len() == Stage::iter().count() && Stage::iter().zip(&rows).all(fits) {
+        true => Vec::new(),
+        false => vec![Violation::new(path, 0, format!("lacks the table between {open} and {close}: {PRINT}"))],
+    }
 }
 
 fn code(name: &str) -> String {
@@ -131,6 +150,20 @@ fn the_catalogue_is_large_and_recorded() {
     assert!(names.len() >= FAULTS_MIN, "{} faults, at least {FAULTS_MIN}", names.len());
     let golden = Golden::load(GOLDEN).expect("the catalogue is recorded").payload;
     demand_none([repeated(&names), unrecorded(&names, &golden)].concat());
+}
+
+#[test]
+fn a_headroom_below_1_or_a_stage_that_is_missing_is_told() {
+    let row = |stage: Stage| format!("| {stage} | 2.5 | T3 | 3.0 | 4 | 0 | 0 |\n");
+    let rows: String = Stage::iter().map(row).collect();
+    let good = format!("<!-- headroom -->\n| stage | least |\n|---|--:|\n{rows}<!-- /headroom -->\n");
+    let (below, short) = (good.replacen("2.5", "0.9", 1), good.replacen(&row(Stage::Query), "", 1));
+    tree::tells_apart("README.md", &[(0, "# A\n"), (0, &below), (0, &short)], &[&good], rooms_shown);
+}
+
+#[test]
+fn the_readme_shows_the_headroom() {
+    demand_none(rooms_shown("README.md", &tree::text_of("README.md")));
 }
 
 #[test]

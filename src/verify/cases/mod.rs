@@ -9,6 +9,7 @@ mod comparers;
 pub mod device;
 mod exports;
 pub mod fixtures;
+pub mod headroom;
 mod kernels;
 pub mod memory;
 mod sessions;
@@ -226,6 +227,13 @@ pub const GROUPS: &[Group] = &[
                 margins say whether exact ids may be asked for. Red: the table names the first stage that diverges, and \
                 the fault of the catalogue that would do it.",
         run: device::stage_cases,
+    },
+    Group {
+        name: "logits/headroom",
+        level: Level::Logits,
+        about: "Budget over error of the honest runs of `logits/stages`, for each stage the least and the median over all layers and \
+                recipes. Below 1 a run is red; above 50 a budget is loose, which is said, not failed.",
+        run: headroom::headroom_cases,
     },
     Group {
         name: "logits/formats",

@@ -5,6 +5,7 @@
 pub mod bits;
 pub mod calls;
 pub mod digest;
+pub mod headroom;
 pub mod rounded;
 pub mod stages;
 pub mod verdict;

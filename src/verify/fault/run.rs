@@ -12,7 +12,7 @@ use crate::mapped::FileBytes;
 use crate::model_bin::{ModelBin, TokenizerSection};
 use crate::open::{AnyCheckpoint, OpenError};
 use crate::telemetry::Silent;
-use crate::verify::cases::{codecs, fixtures, with_golden};
+use crate::verify::cases::{codecs, fixtures, headroom, with_golden};
 use crate::verify::check::{self, Unit};
 use crate::verify::fixture::{Recipe, in_memory, shard_bytes, shard_plans};
 use crate::verify::manifest::Manifest;
@@ -76,8 +76,8 @@ impl Catalogued {
 /// Name of the golden that records the catalogue.
 const GOLDEN: &str = "text/sabotage";
 
-/// Plants every fault; each is a check that passes when its named check caught it.  The last check holds the
-/// catalogue against the recorded one, so that no fault can vanish unseen.
+/// Plants every fault; each is a check that passes when its named check caught it.  Then one that holds the catalogue against the
+/// recorded one, so that no fault can vanish unseen, and one that tells what room the honest run has.
 pub fn run() -> Vec<Check> {
     let catalogue = catalogue();
     let mut checks: Vec<Check> = catalogue.iter().map(Catalogued::check).collect();
@@ -92,6 +92,7 @@ pub fn run() -> Vec<Check> {
             None => Check::equal(name, Level::Sabotage, want.len(), found.len()),
         }]
     }));
+    checks.push(headroom::of_sabotage());
     checks
 }
 
