@@ -1,7 +1,7 @@
 //! GPT-OSS: checkpoints read, exported, run and verified.
 //!
 //! ```text
-//! checkpoint ─► model_bin                      SafeTensors in, model.bin out
+//! checkpoint ─► model_bin     gguf             SafeTensors in, model.bin out, GGUF in
 //!      └──► open ◄──┘                          one way in for every format
 //!            │
 //! device     ▼                                 the adapter, its limits, and which kernels they suggest
@@ -28,6 +28,7 @@ pub mod cli;
 pub mod device;
 pub mod exit;
 pub mod generate;
+pub mod gguf;
 pub mod kernels;
 pub mod mapped;
 pub mod model_bin;

@@ -2,4 +2,5 @@
 
 mod cases;
 mod edits;
+mod gguf;
 mod interchange;
