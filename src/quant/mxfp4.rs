@@ -14,6 +14,8 @@
 //! * e = 255 is NaN for every code, as OCP says; PyTorch's upcast and ggml do not special-case it, so a
 //!   checkpoint that holds it is refused before it is decoded ([`crate::checkpoint::values`]).
 
+use super::NotFinite;
+
 /// Values of a block.
 pub const BLOCK_VALUES: usize = 32;
 /// Packed bytes of a block, without its scale.
@@ -73,24 +75,11 @@ pub fn decode_blocks(blocks: &[u8], scales: &[u8], out: &mut [f32]) {
     }
 }
 
-/// A value that MXFP4 cannot hold.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("value {index} of the block is {value}: MXFP4 holds finite values only")]
-pub struct NotFinite {
-    /// Index in the block.
-    pub index: usize,
-    /// The value.
-    pub value: f32,
-}
-
 /// Encodes one block: scale from the largest magnitude, codes to nearest even, saturating at ±6.
 ///
 /// E8M0 e = floor(log2 amax) − 2 + 127, clamped to 0..=254; an all-zero block has e = 0 (OCP MX v1.0, 6.3).
 pub fn encode_block(values: &[f32; BLOCK_VALUES]) -> Result<(u8, [u8; BLOCK_BYTES]), NotFinite> {
-    if let Some(index) = values.iter().position(|v| !v.is_finite()) {
-        return Err(NotFinite { index, value: values[index] });
-    }
-    let amax = values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let amax = NotFinite::amax(values)?;
     let e = match amax == 0.0 {
         true => 0,
         false => (floor_log2(amax) - E2M1_EXPONENT_MAX + SCALE_BIAS).clamp(0, 254) as u8,

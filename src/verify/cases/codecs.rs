@@ -175,12 +175,12 @@ fn blocks(golden: &Value) -> Vec<Block> {
 }
 
 /// Hex words separated by spaces.
-fn words(value: &Value) -> Vec<u32> {
+pub(super) fn words(value: &Value) -> Vec<u32> {
     let text = value.as_str().unwrap_or_default();
     text.split(' ').map(|word| u32::from_str_radix(word, 16).expect("a golden word is hex")).collect()
 }
 
-fn verdict(name: &str, wrong: Vec<String>, total: usize) -> Check {
+pub(super) fn verdict(name: &str, wrong: Vec<String>, total: usize) -> Check {
     match wrong.first() {
         None if total == 0 => Check::fail(name, LEVEL, "the golden is empty"),
         None => Check::pass(name, LEVEL, format!("{total} equal")),

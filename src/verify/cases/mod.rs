@@ -9,6 +9,7 @@ mod comparers;
 pub mod device;
 mod exports;
 pub mod fixtures;
+pub mod ggml;
 pub mod headroom;
 mod kernels;
 pub mod memory;
@@ -121,6 +122,13 @@ pub const GROUPS: &[Group] = &[
         level: Level::Tensors,
         about: "BF16 rounding, and × 0.5 and × 0.25 over all 65 536 patterns, bit for bit as PyPI's ml_dtypes gives them.",
         run: codecs::bf16_cases,
+    },
+    Group {
+        name: "tensors/ggml",
+        level: Level::Tensors,
+        about: "ggml's block types bit for bit as ggml's own C code decodes them: edge blocks, every scale, a million random blocks of \
+                each; Q8_0 and MXFP4 encoded as its reference does; MXFP4 repacked as llama.cpp's converter does.",
+        run: ggml::cases,
     },
     Group {
         name: "tensors/comparer",

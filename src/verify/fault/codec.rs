@@ -1,6 +1,6 @@
 //! Wrong codecs, judged by tables that other people's code made.
 
-use crate::quant::{bf16, mxfp4};
+use crate::quant::{BlockType, bf16, mxfp4};
 
 /// A codec to put in the place of ours.
 pub enum Codec {
@@ -14,6 +14,12 @@ pub enum Codec {
     Round(fn(f32) -> u16),
     /// BF16 times a factor.
     Scale(fn(u16, f32) -> u16),
+    /// Blocks of a type of ggml to values.
+    Block(BlockType, fn(&[u8], &mut [f32])),
+    /// 32 values to a block of a type of ggml.
+    BlockEncode(BlockType, fn(&[f32; 32]) -> Vec<u8>),
+    /// A checkpoint's block and scale to GGUF's.
+    Pack(fn(&[u8; 16], u8) -> [u8; 17]),
 }
 
 /// One wrong codec.

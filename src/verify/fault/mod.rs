@@ -11,10 +11,11 @@
 //! |------------|---------------------------------------------------|----------------------------------------|
 //! | [`stored`] | how one tensor is written                         | comparison with the source             |
 //! | [`mod@file`] | bytes of a model.bin or a SafeTensors file        | the readers, header and tokenizer      |
-//! | [`codec`]  | a decoder, encoder or rounding                    | goldens by other people's code         |
+//! | [`codec`], [`block`] | a decoder, encoder or rounding          | goldens by other people's code         |
 //! | [`seed`]   | the fixture generator                             | digests by the numpy witness           |
 //! | [`forward`] | a decision of the oracle's forward pass           | an honest device, stage by stage       |
 
+pub mod block;
 pub mod codec;
 pub mod file;
 pub mod forward;

@@ -6,13 +6,13 @@ use rayon::prelude::*;
 
 use super::codec::{self, Codec};
 use super::file::{self, Artifact, Damage};
-use super::{forward, seed, stored};
+use super::{block, forward, seed, stored};
 use crate::checkpoint::{Checkpoint, Layout, ModelConfig, Shard, TensorId, WeightSource};
 use crate::mapped::FileBytes;
 use crate::model_bin::{ModelBin, TokenizerSection};
 use crate::open::{AnyCheckpoint, OpenError};
 use crate::telemetry::Silent;
-use crate::verify::cases::{codecs, fixtures, headroom, with_golden};
+use crate::verify::cases::{codecs, fixtures, ggml, headroom, with_golden};
 use crate::verify::check::{self, Unit};
 use crate::verify::fixture::{Recipe, in_memory, shard_bytes, shard_plans};
 use crate::verify::manifest::Manifest;
@@ -21,6 +21,9 @@ use crate::verify::sample::Sample;
 
 /// The recipe whose artifacts are sabotaged: every role, an even and an odd layer twice, square experts, small.
 const RECIPE: &str = "small-vocab";
+
+/// Parts of the random blocks that a wrong block codec must differ in: the first.
+const FAULT_PARTS: usize = 1;
 
 /// One fault of the catalogue and what became of it.
 #[derive(Debug, Clone)]
@@ -112,7 +115,7 @@ pub fn catalogue() -> Vec<Catalogued> {
     let bench = Bench::new();
     let mut all: Vec<Catalogued> = stored::FAULTS.par_iter().map(|fault| bench.stored(fault)).collect();
     all.par_extend(file::FAULTS.par_iter().map(|fault| bench.file(fault)));
-    all.par_extend(codec::FAULTS.par_iter().map(planted_codec));
+    all.par_extend(codec::FAULTS.par_iter().chain(block::FAULTS).map(planted_codec));
     all.par_extend(seed::FAULTS.par_iter().map(planted_generator));
     all.extend(forward::planted());
     all
@@ -242,6 +245,9 @@ fn planted_codec(fault: &'static codec::Fault) -> Catalogued {
         Codec::Encode(encode) => codecs::encode_checks(encode),
         Codec::Round(round) => codecs::round_checks(round),
         Codec::Scale(scale) => codecs::scale_checks(scale),
+        Codec::Block(kind, decode) => ggml::decode_checks(kind, decode, FAULT_PARTS),
+        Codec::BlockEncode(kind, encode) => ggml::encode_checks(kind, encode, FAULT_PARTS),
+        Codec::Pack(pack) => ggml::pack_checks(pack),
     };
     let named = fault.caught_by.iter().map(|name| name.to_string()).collect();
     caught(fault.name, fault.about, named, red(checks), None)

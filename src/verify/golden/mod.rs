@@ -55,6 +55,8 @@ goldens![
     "bytes/upstream-model-bin",
     "logits/forward",
     "tensors/bf16",
+    "tensors/ggml-decode",
+    "tensors/ggml-encode",
     "tensors/mxfp4-decode",
     "tensors/mxfp4-encode",
     "text/harmony-parse",
