@@ -1,4 +1,10 @@
 //! From the engine's events to the pieces of an answer: text, thoughts, calls of tools, and the end.
+//!
+//! **Invariant:** every character that the model wrote is told, also where it is malformed: text that it left in a header
+//! becomes text of the answer or a thought, as its channel says, and what was wrong is listed at the end.
+
+#[cfg(test)]
+mod scripted;
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -8,10 +14,13 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::error::ApiError;
 use crate::generate::engine::EngineEvent;
-use crate::generate::harmony::{Mode, Role, StreamParser};
+use crate::generate::harmony::{Message, Mode, ProblemKind, Role, StreamParser};
 use crate::generate::sampling::TokenLogprob;
 use crate::generate::stop::{FinishReason, TextStop};
 use crate::generate::tokenizer::{StreamDecoder, Tokenizer};
+
+/// Warnings of an answer at most: the first ones say what happened.
+const WARNINGS_MAX: usize = 16;
 
 /// What comes next.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,11 +36,13 @@ pub(super) enum Piece {
 }
 
 /// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct End {
     /// In OpenAI's words.
     pub(super) reason: &'static str,
     pub(super) usage: Usage,
+    /// What was wrong with it, each `{"code", "message", "token"}`.
+    pub(super) warnings: Vec<Value>,
 }
 
 /// Tokens of a request.
@@ -55,12 +66,43 @@ impl Usage {
     }
 }
 
+/// An assistant's messages, as far as they were read and told.
+struct Messages {
+    parser: Box<StreamParser>,
+    /// Messages told whole, and bytes told of the next one.
+    told: (usize, usize),
+    /// The message of each call, by its number.
+    calls: Vec<usize>,
+    calls_max: usize,
+    /// The answer's text, if it should be JSON.
+    json: Option<String>,
+}
+
 /// How tokens are read.
 enum Reader {
     /// As an assistant's messages.
-    Messages(Box<StreamParser>),
+    Messages(Messages),
     /// As text.
     Text(StreamDecoder),
+}
+
+/// What an assistant may say.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Manner {
+    /// Tokens of its turn that the prompt holds already.
+    pub(super) begun: Vec<u32>,
+    /// Calls at most.
+    pub(super) calls_max: usize,
+    /// Whether its answer should be JSON.
+    pub(super) json: bool,
+}
+
+/// A text for somebody.
+struct Part {
+    message: usize,
+    channel: Option<String>,
+    recipient: Option<String>,
+    text: String,
 }
 
 /// An answer that is coming in.
@@ -71,8 +113,7 @@ pub(super) struct Answer {
     reader: Reader,
     stop: TextStop,
     usage: Usage,
-    /// The message of each call, by its number.
-    calls: Vec<usize>,
+    warnings: Vec<Value>,
     ready: VecDeque<Piece>,
 }
 
@@ -84,9 +125,14 @@ impl Answer {
         tokenizer: Tokenizer,
         stop: TextStop,
         prompt: usize,
+        manner: &Manner,
     ) -> Self {
-        let parser = StreamParser::new(tokenizer, Mode::Lenient, Some(Role::Assistant));
-        Self::new(events, deadline, tokenizer, Reader::Messages(Box::new(parser)), stop, prompt)
+        let mut parser = Box::new(StreamParser::new(tokenizer, Mode::Lenient, Some(Role::Assistant)));
+        // Lenient: nothing is refused.
+        let _ = parser.process_all(manner.begun.iter().copied());
+        let (told, calls, json) = ((0, 0), Vec::new(), manner.json.then(String::new));
+        let messages = Messages { parser, told, calls, calls_max: manner.calls_max, json };
+        Self::new(events, deadline, tokenizer, Reader::Messages(messages), stop, prompt)
     }
 
     /// Text that goes on.
@@ -109,7 +155,7 @@ impl Answer {
         prompt: usize,
     ) -> Self {
         let usage = Usage { prompt, ..Usage::default() };
-        Self { events, deadline, tokenizer, reader, stop, usage, calls: Vec::new(), ready: VecDeque::new() }
+        Self { events, deadline, tokenizer, reader, stop, usage, warnings: Vec::new(), ready: VecDeque::new() }
     }
 
     /// The next piece; after [`Piece::End`] there is none.
@@ -139,24 +185,37 @@ impl Answer {
                 let text = decoder.push(id).unwrap_or_default();
                 self.text(&text, logprobs);
             }
-            Reader::Messages(parser) => {
-                // Lenient: nothing is refused.
-                let _ = parser.process(id);
-                let delta = parser.last_delta().unwrap_or_default().to_string();
-                let message = parser.messages().len();
-                let recipient = parser.current_recipient().map(String::from);
-                let answers = matches!(parser.current_channel(), None | Some("final"));
-                match recipient {
-                    Some(to) => self.call(message, to.strip_prefix("functions.").unwrap_or(&to), delta),
-                    None if delta.is_empty() => {}
-                    None if answers => self.text(&delta, logprobs),
-                    None => {
-                        self.usage.reasoning += 1;
-                        self.ready.push_back(Piece::Thought(delta));
-                    }
+            Reader::Messages(messages) => {
+                let _ = messages.parser.process(id);
+                let parts = messages.untold();
+                if parts.iter().any(Part::is_thought) {
+                    self.usage.reasoning += 1;
                 }
+                self.tell(parts, logprobs);
             }
         }
+    }
+
+    /// Hands out parts; the log-probabilities are those of the last one's last token.
+    fn tell(&mut self, parts: Vec<Part>, mut logprobs: Option<Value>) {
+        for part in parts {
+            match &part.recipient {
+                Some(_) if self.may_call() => self.call(part),
+                _ if part.text.is_empty() => {}
+                Some(to) => {
+                    // Nobody waits for a call: what it says is still the model's answer.
+                    let message = format!("the model called `{to}`, which this request does not let it; told as text");
+                    self.warn("call-not-allowed", message, self.usage.completion);
+                    self.text(&part.text, None);
+                }
+                None if part.is_thought() => self.ready.push_back(Piece::Thought(part.text)),
+                None => self.text(&part.text, logprobs.take()),
+            }
+        }
+    }
+
+    fn may_call(&self) -> bool {
+        matches!(&self.reader, Reader::Messages(messages) if messages.calls_max > 0)
     }
 
     /// Text of the answer, up to a stop string.
@@ -164,44 +223,94 @@ impl Answer {
         let mut shown = Vec::new();
         let found = self.stop.push(text.as_bytes(), &mut shown);
         let shown = String::from_utf8_lossy(&shown).into_owned();
-        if !shown.is_empty() || logprobs.is_some() {
-            self.ready.push_back(Piece::Text(shown, logprobs));
-        }
+        self.show(shown, logprobs);
         if found.is_some() {
-            // Nothing after it is wanted: the engine ends the sequence.
-            self.events.close();
-            self.ready.push_back(Piece::End(End { reason: "stop", usage: self.usage }));
+            self.leave("stop");
         }
     }
 
-    fn call(&mut self, message: usize, name: &str, arguments: String) {
-        let known = self.calls.iter().position(|&call| call == message);
-        let index = known.unwrap_or(self.calls.len());
+    fn show(&mut self, text: String, logprobs: Option<Value>) {
+        if let Reader::Messages(Messages { json: Some(whole), .. }) = &mut self.reader {
+            whole.push_str(&text);
+        }
+        if !text.is_empty() || logprobs.is_some() {
+            self.ready.push_back(Piece::Text(text, logprobs));
+        }
+    }
+
+    fn call(&mut self, part: Part) {
+        let Reader::Messages(messages) = &mut self.reader else { return };
+        let name = part.recipient.as_deref().unwrap_or_default();
+        let name: String = name.strip_prefix("functions.").unwrap_or(name).into();
+        let known = messages.calls.iter().position(|&call| call == part.message);
+        let index = known.unwrap_or(messages.calls.len());
+        if index >= messages.calls_max {
+            // One call was asked for, at the most.
+            return self.leave("tool_calls");
+        }
         if known.is_none() {
-            self.calls.push(message);
-            self.ready.push_back(Piece::Call { index, name: name.into(), arguments: String::new() });
+            messages.calls.push(part.message);
+            self.ready.push_back(Piece::Call { index, name: name.clone(), arguments: String::new() });
         }
-        if !arguments.is_empty() {
-            self.ready.push_back(Piece::Call { index, name: name.into(), arguments });
+        if !part.text.is_empty() {
+            self.ready.push_back(Piece::Call { index, name, arguments: part.text });
         }
     }
 
+    /// Ends here, whatever the model would say: the engine then ends the sequence.
+    fn leave(&mut self, reason: &'static str) {
+        self.events.close();
+        self.finish(reason);
+    }
+
+    /// The engine has ended.
     fn end(&mut self, reason: FinishReason) {
+        let mut rest = String::new();
+        match &mut self.reader {
+            Reader::Text(decoder) => rest = decoder.finish(),
+            Reader::Messages(messages) => {
+                let _ = messages.parser.finish();
+                let parts = messages.untold();
+                self.tell(parts, None);
+            }
+        }
         let mut held = Vec::new();
+        self.stop.push(rest.as_bytes(), &mut held);
         self.stop.finish(&mut held);
-        let mut text = String::from_utf8_lossy(&held).into_owned();
-        if let Reader::Text(decoder) = &mut self.reader {
-            text += &decoder.finish();
-        }
-        if !text.is_empty() {
-            self.ready.push_back(Piece::Text(text, None));
-        }
-        let reason = match reason {
+        self.show(String::from_utf8_lossy(&held).into_owned(), None);
+        let has_called = matches!(&self.reader, Reader::Messages(messages) if !messages.calls.is_empty());
+        self.finish(match reason {
             FinishReason::Length => "length",
-            _ if !self.calls.is_empty() => "tool_calls",
+            _ if has_called => "tool_calls",
             _ => "stop",
-        };
-        self.ready.push_back(Piece::End(End { reason, usage: self.usage }));
+        });
+    }
+
+    fn finish(&mut self, reason: &'static str) {
+        let mut warnings = Vec::new();
+        if let Reader::Messages(messages) = &self.reader {
+            // That an answer is cut off is what the reason says.
+            let told = |kind: &ProblemKind| reason == "length" && *kind == ProblemKind::Unfinished;
+            let problems = messages.parser.problems().iter().filter(|problem| !told(&problem.kind));
+            warnings = problems
+                .map(|problem| warning(problem.kind.name(), problem.kind.to_string(), problem.position))
+                .collect();
+            let is_wrong = |text: &String| reason == "stop" && serde_json::from_str::<Value>(text).is_err();
+            if messages.json.as_ref().is_some_and(is_wrong) {
+                self.warn("not-json", "the answer should be JSON and is not".into(), self.usage.completion);
+            }
+        }
+        self.warnings.extend(warnings);
+        self.warnings.truncate(WARNINGS_MAX);
+        let warnings = std::mem::take(&mut self.warnings);
+        self.ready.push_back(Piece::End(End { reason, usage: self.usage, warnings }));
+    }
+
+    fn warn(&mut self, code: &str, message: String, token: usize) {
+        // One of a kind: a call that is not allowed comes in many pieces.
+        if self.warnings.iter().all(|warning| warning["code"] != code) {
+            self.warnings.push(warning(code, message, token));
+        }
     }
 
     /// A token's entry of `logprobs.content`.
@@ -213,5 +322,40 @@ impl Answer {
         let mut value = entry(id, logprob);
         value["top_logprobs"] = top.iter().map(|t| entry(t.token, t.logprob)).collect();
         value
+    }
+}
+
+fn warning(code: &str, message: String, token: usize) -> Value {
+    json!({ "code": code, "message": message, "token": token })
+}
+
+impl Messages {
+    /// What was read and not told yet.
+    fn untold(&mut self) -> Vec<Part> {
+        let (mut parts, (mut message, mut bytes)) = (Vec::new(), self.told);
+        let completed: &[Message] = &self.parser.messages()[message..];
+        for read in completed {
+            let (channel, recipient) = (read.channel.clone(), read.recipient.clone());
+            let text = read.text().get(bytes..).unwrap_or_default().to_string();
+            parts.push(Part { message, channel, recipient, text });
+            (message, bytes) = (message + 1, 0);
+        }
+        if self.parser.state_name() == "Content" {
+            let text = self.parser.current_content()[bytes..].to_string();
+            let owned = |text: Option<&str>| text.map(String::from);
+            let channel = owned(self.parser.current_channel());
+            let recipient = owned(self.parser.current_recipient());
+            bytes += text.len();
+            parts.push(Part { message, channel, recipient, text });
+        }
+        self.told = (message, bytes);
+        parts
+    }
+}
+
+impl Part {
+    /// Whether it is not for the user: in a channel that is not `final`, to nobody in particular.
+    fn is_thought(&self) -> bool {
+        self.recipient.is_none() && !self.text.is_empty() && !matches!(self.channel.as_deref(), None | Some("final"))
     }
 }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Piece};
 use super::error::ApiError;
+use super::prompt::Prompt;
 use super::request::{Choice, body, submit};
 use super::{App, Shared, now};
 use crate::generate::tokenizer::special;
@@ -23,7 +24,7 @@ use crate::generate::tokenizer::special;
 struct CompletionRequest {
     #[serde(flatten)]
     choice: Choice,
-    prompt: Prompt,
+    prompt: Given,
     #[serde(default)]
     echo: bool,
 }
@@ -31,7 +32,7 @@ struct CompletionRequest {
 /// Text, ids, or a list of one text.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Prompt {
+enum Given {
     Text(String),
     Ids(Vec<u32>),
     Texts(Vec<String>),
@@ -53,7 +54,7 @@ pub(super) async fn handle(
     let (sampling, stop) = (choice.sampling(None)?, choice.stops()?);
     let echoed = if request.echo { app.tokenizer.decode(&prompt).unwrap_or_default() } else { String::new() };
     let stops = [special::END_OF_TEXT, special::RETURN, special::CALL];
-    let events = submit(&app, prompt, sampling, choice.tokens_max(&app, count), &stops)?;
+    let events = submit(&app, Prompt::of(prompt), "prompt", sampling, choice.tokens_max(&app, count), &stops)?;
     let answer = Answer::of_text(events, deadline, app.tokenizer, stop, count);
     let shell = json!({
         "id": format!("cmpl-{:016x}", super::chat::unique()),
@@ -67,11 +68,11 @@ pub(super) async fn handle(
     whole(answer, shell, echoed).await.map(|value| Json(value).into_response())
 }
 
-fn ids(app: &App, prompt: &Prompt) -> Result<Vec<u32>, ApiError> {
+fn ids(app: &App, prompt: &Given) -> Result<Vec<u32>, ApiError> {
     let text = match prompt {
-        Prompt::Ids(ids) => return Ok(ids.clone()),
-        Prompt::Text(text) => text,
-        Prompt::Texts(texts) => match texts.as_slice() {
+        Given::Ids(ids) => return Ok(ids.clone()),
+        Given::Text(text) => text,
+        Given::Texts(texts) => match texts.as_slice() {
             [text] => text,
             _ => return Err(ApiError::invalid(Some("prompt"), "`prompt` may have one text")),
         },

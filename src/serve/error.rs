@@ -32,6 +32,11 @@ impl ApiError {
         Self { param: param.map(String::from), ..error }
     }
 
+    /// The same about another field.
+    pub fn at(self, param: &str) -> Self {
+        Self { param: Some(param.into()), ..self }
+    }
+
     /// A body that is too large.
     pub fn too_large(bytes: usize) -> Self {
         let message = format!("the request body is larger than {bytes} bytes");
@@ -56,6 +61,18 @@ impl ApiError {
         Self { param: Some("model".into()), ..error }
     }
 
+    /// A response that is not kept, or no longer.
+    pub fn response(id: &str) -> Self {
+        let message = format!("there is no response `{id}`; the oldest are forgotten first");
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", Some("response_not_found"), message)
+    }
+
+    /// The same of the one that a request would go on from.
+    pub fn previous(id: &str) -> Self {
+        let error = Self { code: Some("previous_response_not_found"), ..Self::response(id) };
+        Self { status: StatusCode::BAD_REQUEST, ..error.at("previous_response_id") }
+    }
+
     /// The token is missing or wrong.
     pub fn unauthorised() -> Self {
         let message = "the bearer token is missing or wrong";
@@ -70,6 +87,11 @@ impl ApiError {
     /// The request took too long.
     pub fn timeout() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "server_error", Some("timeout"), "the request took too long")
+    }
+
+    /// What happened.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     /// The error's object.

@@ -3,6 +3,7 @@
 //! ```text
 //! POST /v1/chat/completions   conversations, tools, reasoning      chat
 //! POST /v1/completions        text goes on                         completions
+//! POST /v1/responses          the same as typed items, kept        responses
 //! GET  /v1/models, /health, /metrics
 //! ```
 //!
@@ -14,10 +15,14 @@
 //! * Errors have OpenAI's shape: see [`error`].
 
 mod answer;
+mod calls;
 mod chat;
 mod completions;
 pub mod error;
+mod format;
+mod prompt;
 mod request;
+mod responses;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -57,6 +62,7 @@ struct App {
     engine: Engine,
     options: ServeOptions,
     tokenizer: Tokenizer,
+    responses: responses::store::Store,
 }
 
 type Shared = Arc<App>;
@@ -77,10 +83,11 @@ pub async fn serve(
 /// The routes over an engine.
 pub fn router(engine: Engine, options: ServeOptions) -> Router {
     let limit = DefaultBodyLimit::max(options.body_bytes_max);
-    let app = Arc::new(App { engine, options, tokenizer: Tokenizer::o200k_harmony() });
+    let app = Arc::new(App { engine, options, tokenizer: Tokenizer::o200k_harmony(), responses: Default::default() });
     Router::new()
         .route("/v1/chat/completions", post(chat::handle))
         .route("/v1/completions", post(completions::handle))
+        .merge(responses::routes())
         .route("/v1/models", get(models))
         .route("/v1/models/{id}", get(model))
         .route("/metrics", get(metrics))

@@ -12,7 +12,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::App;
 use super::error::ApiError;
-use crate::generate::engine::{EngineEvent, Job, Sink};
+use super::prompt::Prompt;
+use crate::generate::engine::{EngineEvent, Job, Sink, SubmitError};
 use crate::generate::sampling::SamplingParams;
 use crate::generate::stop::{StopError, TextStop};
 
@@ -145,16 +146,24 @@ impl Sink for Pipe {
     }
 }
 
-/// Queues a prompt.  The channel holds at most as many events as tokens were allowed.
+/// Queues a prompt; `param` is the field that it comes from.  The channel holds at most as many events as tokens were
+/// allowed.
 pub(super) fn submit(
     app: &App,
-    prompt: Vec<u32>,
+    prompt: Prompt,
+    param: &str,
     sampling: SamplingParams,
     max_tokens: usize,
     stop_tokens: &[u32],
 ) -> Result<UnboundedReceiver<EngineEvent>, ApiError> {
     let (sender, receiver) = unbounded_channel();
-    let sink = Box::new(Pipe(sender));
-    app.engine.submit(Job { prompt, sampling, max_tokens, stop_tokens: stop_tokens.to_vec(), sink })?;
+    let (sink, stop_tokens) = (Box::new(Pipe(sender)), stop_tokens.to_vec());
+    let job = Job { prompt: prompt.ids, sampling, max_tokens, stop_tokens, beginnings: prompt.beginnings, sink };
+    app.engine.submit(job).map_err(|error| match error {
+        SubmitError::Empty | SubmitError::TooLong { .. } | SubmitError::TokenOutOfRange { .. } => {
+            ApiError::from(error).at(param)
+        }
+        _ => error.into(),
+    })?;
     Ok(receiver)
 }

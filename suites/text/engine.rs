@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use gptoss::checkpoint::Layout;
-use gptoss::generate::engine::{Engine, EngineError, EngineEvent, EngineOptions, Job, Sink, SubmitError};
+use gptoss::generate::engine::{Beginnings, Engine, EngineError, EngineEvent, EngineOptions, Job, Sink, SubmitError};
 use gptoss::generate::sampling::SamplingParams;
 use gptoss::generate::session::{Session, SessionOptions};
 use gptoss::generate::stop::FinishReason;
@@ -76,6 +76,7 @@ fn submit(engine: &Engine, prompt: &[u32], sampling: &SamplingParams, max: usize
         sampling: sampling.clone(),
         max_tokens: max,
         stop_tokens: Vec::new(),
+        beginnings: Beginnings::default(),
         sink: Box::new(Listener(sender, open.clone())),
     })?;
     Ok(Stream { events, open })
@@ -158,6 +159,32 @@ fn a_full_queue_refuses_and_closed_streams_leave_nothing() {
     assert!(settled(&engine), "{engine:?}");
     let (ids, ..) = submit(&engine, &prompts[3], &greedy(), 5).expect("room").whole();
     assert_eq!(ids, solo(&prompts[3], &greedy(), 5));
+}
+
+#[test]
+fn an_output_begins_as_it_must() {
+    let engine = engine(1, 4);
+    let begin = |sequences: &[&[u32]], seed: u64, max: usize| {
+        let (sender, events) = channel();
+        let sampling = SamplingParams { seed, ..SamplingParams::default() };
+        let beginnings = Beginnings::one_of(sequences.iter().map(|sequence| sequence.to_vec()).collect());
+        let sink = Box::new(Listener(sender, Arc::new(AtomicBool::new(true))));
+        let job = Job { prompt: vec![1, 2, 3], sampling, max_tokens: max, stop_tokens: Vec::new(), beginnings, sink };
+        engine.submit(job)?;
+        Ok::<_, SubmitError>(Stream { events, open: Arc::default() }.whole().0)
+    };
+    let sequences: [&[u32]; 3] = [&[7, 8, 9], &[7, 5, 6, 4], &[11, 1]];
+    let mut chosen = [0; 3];
+    for seed in 0..40 {
+        let ids = begin(&sequences, seed, 6).expect("room");
+        let which = sequences.iter().position(|sequence| ids.starts_with(sequence));
+        chosen[which.unwrap_or_else(|| panic!("{ids:?}"))] += 1;
+    }
+    assert!(chosen.iter().all(|&count| count > 0), "the model chooses among all: {chosen:?}");
+    // Cut off inside of it; and a token without a row is refused.
+    assert_eq!(begin(&sequences[..1], 0, 2), Ok(vec![7, 8]));
+    let far = SubmitError::TokenOutOfRange { id: 9999, position: 3, vocab: model().vocab_rows() };
+    assert_eq!(begin(&[&[7, 9999]], 0, 2), Err(far));
 }
 
 #[test]

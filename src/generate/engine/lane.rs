@@ -62,9 +62,10 @@ impl Running {
 
     /// Chooses the next token from `logits` and tells it; why it ends here, if it does.
     pub(super) fn choose(&mut self, logits: &[f32], room: usize) -> Result<Option<FinishReason>, SampleError> {
-        let sampled = self.sampler.sample(logits)?;
+        let sampled = self.sampler.sample(&self.job.beginnings.mask(logits))?;
         let (id, logprob, top) = (sampled.token, sampled.logprob, sampled.top_logprobs.to_vec());
         self.generated += 1;
+        self.job.beginnings.push(id);
         self.pending.clear();
         self.pending.push(id);
         self.job.sink.event(EngineEvent::Token { id, logprob, top });

@@ -9,6 +9,7 @@
 //! * A piece of a prompt is as long as what a step of decoding takes: other streams slow down to half at most.
 //! * **Invariant:** a sequence whose sink has closed has no lane one step later.
 
+mod beginning;
 mod lane;
 mod scheduler;
 
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+pub use self::beginning::Beginnings;
 use self::scheduler::Scheduler;
 use crate::generate::sampling::{ParamError, SamplingParams, TokenLogprob};
 use crate::generate::session::CHUNK_MAX;
@@ -77,6 +79,8 @@ pub struct Job {
     pub max_tokens: usize,
     /// Tokens that end it.
     pub stop_tokens: Vec<u32>,
+    /// What it must begin with.
+    pub beginnings: Beginnings,
     /// Who listens.
     pub sink: Box<dyn Sink>,
 }
@@ -312,6 +316,9 @@ impl Engine {
         }
         if let Some(position) = job.prompt.iter().position(|&id| id as usize >= vocab) {
             return Err(SubmitError::TokenOutOfRange { id: job.prompt[position], position, vocab });
+        }
+        if let Some(id) = job.beginnings.outside(vocab) {
+            return Err(SubmitError::TokenOutOfRange { id, position: tokens, vocab });
         }
         Ok(job.sampling.validate_for(vocab)?)
     }

@@ -16,6 +16,7 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::CONSTRAIN_MARK;
 use super::tools::{Tool, ToolNamespace};
 
 /// The namespace of functions that a developer defines.
@@ -200,6 +201,18 @@ impl Message {
     /// The same to one recipient.
     pub fn to(self, recipient: impl Into<String>) -> Self {
         Self { recipient: Some(recipient.into()), ..self }
+    }
+
+    /// The assistant's call of a function; `arguments` is the text of a JSON object.
+    pub fn call_of(function: &str, arguments: &str) -> Self {
+        let call = Self::new(Role::Assistant, arguments).in_channel("commentary").to(format!("{FUNCTIONS}.{function}"));
+        Self { content_type: Some(format!("{CONSTRAIN_MARK}json")), ..call }
+    }
+
+    /// A function's reply to a call of it.
+    pub fn reply_of(function: &str, text: impl Into<Content>) -> Self {
+        let author = Author { role: Role::Tool, name: Some(format!("{FUNCTIONS}.{function}")) };
+        Self::new(author, text).in_channel("commentary").to("assistant")
     }
 
     /// The text of its text items.

@@ -1,0 +1,161 @@
+//! Answers to scripted tokens: what a model may write, well or badly, and how it is told.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::{Answer, End, Manner, Piece};
+use crate::generate::engine::EngineEvent;
+use crate::generate::harmony::{Mode, Role, StreamParser};
+use crate::generate::stop::{FinishReason, TextStop};
+use crate::generate::tokenizer::Tokenizer;
+
+/// Everything told of one answer.
+#[derive(Debug, Default)]
+struct Told {
+    text: String,
+    thought: String,
+    /// Name and arguments.
+    calls: Vec<(String, String)>,
+    end: Option<End>,
+}
+
+impl Told {
+    fn codes(&self) -> Vec<String> {
+        let warnings = self.end.iter().flat_map(|end| &end.warnings);
+        warnings.map(|warning| warning["code"].as_str().expect("a code").into()).collect()
+    }
+
+    fn reason(&self) -> &str {
+        self.end.as_ref().expect("an end").reason
+    }
+}
+
+fn ids(script: &str) -> Vec<u32> {
+    Tokenizer::o200k_harmony().encode_with_all_specials(script).expect("ids")
+}
+
+fn told(ids: &[u32], reason: FinishReason, stop: &[String], manner: &Manner) -> Told {
+    let (sender, events) = unbounded_channel();
+    let token = |id: &u32| EngineEvent::Token { id: *id, logprob: None, top: Vec::new() };
+    let end = EngineEvent::Done { reason, cached_prompt_tokens: 3 };
+    ids.iter().map(token).chain([end]).for_each(|event| sender.send(event).expect("it is read"));
+    let (deadline, tokenizer) = (Instant::now() + Duration::from_secs(60), Tokenizer::o200k_harmony());
+    let stop = TextStop::new(stop).expect("stop strings");
+    let mut answer = Answer::of_messages(events, deadline, tokenizer, stop, 5, manner);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut told = Told::default();
+        loop {
+            match answer.next().await.expect("a piece") {
+                Piece::Text(text, _) => told.text += &text,
+                Piece::Thought(text) => told.thought += &text,
+                Piece::Call { index, name, arguments } if arguments.is_empty() => {
+                    assert_eq!(index, told.calls.len(), "calls begin in order");
+                    told.calls.push((name, arguments));
+                }
+                Piece::Call { index, arguments, .. } => told.calls[index].1 += &arguments,
+                Piece::End(end) => {
+                    told.end = Some(end);
+                    return told;
+                }
+            }
+        }
+    })
+}
+
+fn free() -> Manner {
+    Manner { calls_max: usize::MAX, ..Manner::default() }
+}
+
+fn stopped(script: &str, manner: &Manner) -> Told {
+    told(&ids(script), FinishReason::Stop, &[], manner)
+}
+
+const WELL: &str =
+    "<|channel|>analysis<|message|>Think.<|end|><|start|>assistant<|channel|>final<|message|>Hi 🎈<|return|>";
+const TWO_CALLS: &str = "<|channel|>commentary to=functions.a <|constrain|>json<|message|>{\"x\":1}<|end|><|start|>assistant\
+    <|channel|>commentary to=functions.b <|constrain|>json<|message|>{}<|call|>";
+const NO_HEADER: &str = "Just words, and no header<|return|>";
+const LEFTOVER: &str = "<|channel|>analysis some more words<|message|>inside<|return|>";
+const MESSY: &str = "<|channel|>final<|message|>one<|channel|>analysis<|message|>two<|start|>three<|end|><|end|>four";
+
+#[test]
+fn what_is_well_formed_is_told_without_warnings() {
+    let told = stopped(WELL, &free());
+    assert_eq!((told.text.as_str(), told.thought.as_str(), told.reason()), ("Hi 🎈", "Think.", "stop"));
+    assert!(told.codes().is_empty(), "{told:?}");
+    let usage = told.end.expect("an end").usage;
+    assert_eq!((usage.prompt, usage.cached, usage.completion, usage.reasoning), (5, 3, ids(WELL).len(), 2));
+}
+
+#[test]
+fn text_in_a_header_is_told_with_what_was_wrong() {
+    let bare = stopped(NO_HEADER, &free());
+    assert_eq!(bare.text, "Just words, and no header");
+    assert_eq!(bare.codes(), ["message-missing"]);
+    let leftover = stopped(LEFTOVER, &free());
+    assert!(leftover.thought.contains("some more words") && leftover.thought.ends_with("inside"), "{leftover:?}");
+    assert_eq!(leftover.codes(), ["header-leftover"]);
+    let nothing = stopped("<|return|>", &free());
+    assert_eq!((nothing.text.as_str(), nothing.codes().len()), ("", 1), "{nothing:?}");
+    // Cut off inside a header: the reason says it, and nothing else is wrong.
+    let cut = told(&ids("<|channel|>final and so"), FinishReason::Length, &[], &free());
+    assert_eq!((cut.text.as_str(), cut.reason(), cut.codes().len()), ("and so", "length", 0));
+}
+
+/// At every place where a stream may end, what is told is what the lenient parser has.
+#[test]
+fn no_text_is_lost_wherever_the_stream_ends() {
+    for script in [WELL, TWO_CALLS, NO_HEADER, LEFTOVER, MESSY] {
+        let ids = ids(script);
+        for end in 0..=ids.len() {
+            let mut parser = StreamParser::new(Tokenizer::o200k_harmony(), Mode::Lenient, Some(Role::Assistant));
+            parser.process_all(ids[..end].iter().copied()).and_then(|()| parser.finish()).expect("lenient");
+            let mut kept: Vec<String> = parser.messages().iter().map(|message| message.text()).collect();
+            let told = told(&ids[..end], FinishReason::Length, &[], &free());
+            let mut found = vec![told.text.clone(), told.thought.clone()];
+            found.extend(told.calls.iter().map(|(_, arguments)| arguments.clone()));
+            kept.retain(|text| !text.is_empty());
+            let (kept_bytes, found_bytes) = (kept.concat().len(), found.concat().len());
+            assert_eq!(found_bytes, kept_bytes, "{script} up to {end}: {told:?}");
+            assert!(kept.iter().all(|text| found.iter().any(|told| told.contains(text))), "{script}, {end}: {told:?}");
+        }
+    }
+}
+
+#[test]
+fn calls_are_told_as_far_as_they_are_allowed() {
+    let pair = |name: &str, arguments: &str| (name.to_string(), arguments.to_string());
+    let both = stopped(TWO_CALLS, &free());
+    assert_eq!(both.calls, [pair("a", "{\"x\":1}"), pair("b", "{}")]);
+    assert_eq!(both.reason(), "tool_calls");
+    let one = stopped(TWO_CALLS, &Manner { calls_max: 1, ..Manner::default() });
+    assert_eq!((one.calls.as_slice(), one.reason()), (&[pair("a", "{\"x\":1}")][..], "tool_calls"));
+    let none = stopped(TWO_CALLS, &Manner::default());
+    assert_eq!((none.calls.len(), none.text.as_str(), none.reason()), (0, "{\"x\":1}{}", "stop"));
+    assert_eq!(none.codes(), ["call-not-allowed"]);
+}
+
+#[test]
+fn a_call_that_the_prompt_began_is_told_also_without_arguments() {
+    let begun = ids("<|channel|>commentary to=functions.a <|constrain|>json<|message|>");
+    let manner = Manner { begun, calls_max: 1, ..Manner::default() };
+    let told = stopped("<|call|>", &manner);
+    assert_eq!((told.calls.as_slice(), told.reason()), (&[("a".to_string(), String::new())][..], "tool_calls"));
+    assert!(told.codes().is_empty(), "{told:?}");
+}
+
+#[test]
+fn an_answer_that_should_be_json_and_is_not_says_so() {
+    let manner = Manner { json: true, ..free() };
+    let answer = |text: &str| stopped(&format!("<|channel|>final<|message|>{text}<|return|>"), &manner).codes();
+    assert_eq!(answer("{\"a\": [1, 2]}"), Vec::<String>::new());
+    assert_eq!(answer("Sure: {}"), ["not-json"]);
+}
+
+#[test]
+fn a_stop_string_ends_the_answer_before_it() {
+    let told = told(&ids(WELL), FinishReason::Stop, &["i 🎈".into()], &free());
+    assert_eq!((told.text.as_str(), told.reason()), ("H", "stop"));
+}
