@@ -3,6 +3,7 @@
 //! Results go to stdout, progress and logs to stderr; bars and colour appear on a terminal only.  Every failure ends
 //! with the next command to run.  Exit codes are [`crate::exit::Exit`].
 
+mod asked;
 mod bench;
 mod chat;
 mod devices;
@@ -10,6 +11,7 @@ mod generate;
 pub mod gptoss;
 mod logits;
 mod model;
+mod oracle;
 mod progress;
 mod serve;
 mod speaker;

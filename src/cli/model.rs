@@ -16,6 +16,7 @@ use crate::kernels::codec::KvType;
 use crate::kernels::family::Family;
 use crate::models::gpt_oss::GptOss;
 use crate::models::gpt_oss::load::{LoadError, LoadOptions};
+use crate::nn::rope::RopeVariant;
 use crate::open::AnyCheckpoint;
 use crate::telemetry::events::JsonLines;
 
@@ -40,6 +41,9 @@ pub(super) struct ModelArgs {
     /// How keys and values are cached
     #[arg(long, value_enum, default_value_t = Kv::F32)]
     pub(super) kv: Kv,
+    /// How far rotary frequencies are scaled: as gpt-oss was trained, or as llama.cpp has them
+    #[arg(long, value_enum, default_value_t = Rope::Reference)]
+    pub(super) rope: Rope,
     /// Kernels to use instead of those that suit the adapter
     #[arg(long, value_enum)]
     pub(super) kernels: Option<Kernels>,
@@ -59,6 +63,25 @@ pub(super) enum Kv {
     F32,
     /// Rounded to f16: half the memory
     F16,
+}
+
+/// The ends of YaRN's ramp.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Rope {
+    /// As OpenAI's reference computes them
+    Reference,
+    /// Rounded outwards to whole pairs, as ggml does: to match or to explain llama.cpp
+    GgmlCompat,
+}
+
+impl Rope {
+    /// What the runtime calls it.
+    pub(super) fn variant(self) -> RopeVariant {
+        match self {
+            Rope::Reference => RopeVariant::Reference,
+            Rope::GgmlCompat => RopeVariant::GgmlCompat,
+        }
+    }
 }
 
 /// The kernels' shape.
@@ -148,7 +171,8 @@ impl ModelArgs {
             Kv::F32 => KvType::F32,
             Kv::F16 => KvType::F16,
         };
-        let options = LoadOptions { device_memory: self.device_memory, context, lanes, chunk: self.chunk, kv };
+        let (device_memory, chunk, rope) = (self.device_memory, self.chunk, self.rope.variant());
+        let options = LoadOptions { device_memory, context, lanes, chunk, kv, rope };
         let bar = Bar::new();
         GptOss::load(Arc::new(checkpoint), &compute, &options, &bar).map(|model| (Arc::new(model), context)).map_err(
             |error| match error {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
+use super::oracle::{self, OracleArgs};
 use super::{Bar, Describe, Failure, Outcome, describe, output_exit, print};
 use crate::checkpoint::Layout;
 use crate::device::DeviceRequest;
@@ -100,6 +101,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Compute the logits of a token list by the f64 oracle and write them as a SafeTensors file
+    Oracle(OracleArgs),
     /// Say what a check, a fault or an error means
     Explain {
         /// Its name, as a report shows it; `all` lists what there is
@@ -206,6 +209,7 @@ pub fn run(args: Args) -> Outcome {
         }
         Command::Diff { a, b } => run_diff(&a, &b),
         Command::Manifest { checkpoint, output } => write_manifest(&checkpoint, output.as_deref()),
+        Command::Oracle(args) => oracle::run(&args),
         Command::Explain { check } => match explain::text(&check) {
             Some(text) => print(|out| out.write_all(text.as_bytes())).map(|()| Exit::Ok),
             None => {

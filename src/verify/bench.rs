@@ -12,7 +12,7 @@ use super::compare::stages::{Error, Finding, compare_by, distance};
 use super::fixture::{Recipe, in_memory};
 use super::golden::tensors::Tensors;
 use super::oracle::noise::{Noise, Tap, noise_floor, trace};
-use super::oracle::{Oracle, Request, Vocab};
+use super::oracle::{Oracle, Request, Semantics, Vocab};
 use crate::checkpoint::{Checkpoint, Layout, WeightSource};
 use crate::device::{Compute, DeviceRequest};
 use crate::generate::session::{Session, SessionOptions, Want};
@@ -21,6 +21,7 @@ use crate::models::gpt_oss::GptOss;
 use crate::models::gpt_oss::load::LoadOptions;
 use crate::models::gpt_oss::probe::{Probe, Seen};
 use crate::models::gpt_oss::stage::Stage;
+use crate::nn::rope::RopeVariant;
 use crate::open::AnyCheckpoint;
 use crate::telemetry::{Progress, Silent};
 
@@ -69,6 +70,8 @@ pub struct Truth {
     pub recipe: String,
     /// Its checkpoint, in memory, original layout.
     pub source: Checkpoint,
+    /// The decisions by which it is run.
+    pub semantics: Semantics,
     /// The prompt.
     pub tokens: Vec<u32>,
     /// The vocabulary ids compared.
@@ -85,14 +88,22 @@ impl Truth {
     /// # Panics
     /// If the recipe is not valid.
     pub fn of(recipe: &Recipe) -> Truth {
+        Truth::by(recipe, Semantics::gpt_oss(&recipe.config()))
+    }
+
+    /// The same by other decisions.
+    ///
+    /// # Panics
+    /// If the recipe is not valid.
+    pub fn by(recipe: &Recipe, semantics: Semantics) -> Truth {
         let source = in_memory(recipe, Layout::Original, 1).expect("the recipe is valid");
         let rows = source.vocab_rows();
         let tokens = prompt(POSITIONS, rows);
         let vocab = witnessed_ids(&recipe.name)
             .unwrap_or_else(|| (0..VOCAB_SAMPLE).map(|i| (i * (rows - 1) / (VOCAB_SAMPLE - 1)) as u32).collect());
         let ask = Request { vocab: Vocab::These(&vocab), ..Request::default() };
-        let (taps, noise) = expected(&source, &tokens, &ask);
-        Truth { recipe: recipe.name.clone(), source, tokens, vocab, taps, noise }
+        let (taps, noise) = expected_by(&Oracle::with(&source, semantics.clone()), &tokens, &ask);
+        Truth { recipe: recipe.name.clone(), source, semantics, tokens, vocab, taps, noise }
     }
 
     /// The truth of a built-in recipe, made once a process.
@@ -104,7 +115,7 @@ impl Truth {
 
     /// The stages of `seen` against the truth, in the order of the pass.
     pub fn judge(&self, seen: &[Seen]) -> Vec<Finding> {
-        judge(&self.source, &self.tokens, &self.ask(), (&self.taps, &self.noise), seen)
+        judge_by(&self.oracle(), &self.tokens, &self.ask(), (&self.taps, &self.noise), seen)
     }
 
     /// As [`Truth::judge`], for a device that keeps keys and values as f16.
@@ -116,10 +127,16 @@ impl Truth {
         let cache =
             cache_of(seen, c.layers, self.tokens.len(), c.kv_rows()).ok_or("the cache is not whole and finite")?;
         let ask = Request { cache: Some(&cache), ..self.ask() };
-        let (taps, noise) = expected(&self.source, &self.tokens, &ask);
+        let oracle = self.oracle();
+        let (taps, noise) = expected_by(&oracle, &self.tokens, &ask);
         // The plain pass is another throw of the same dice: one alone was lucky at an outlier of the last layer.
         let noise: Vec<Noise> = noise.into_iter().zip(&self.noise).map(|(own, plain)| own.or(*plain)).collect();
-        Ok(judge(&self.source, &self.tokens, &ask, (&taps, &noise), seen))
+        Ok(judge_by(&oracle, &self.tokens, &ask, (&taps, &noise), seen))
+    }
+
+    /// The oracle it is by.
+    pub fn oracle(&self) -> Oracle<'_> {
+        Oracle::with(&self.source, self.semantics.clone())
     }
 
     /// What was asked of the oracle.
@@ -144,9 +161,13 @@ fn witnessed_ids(recipe: &str) -> Option<Vec<u32>> {
 
 /// Every stage of a prompt in f64, and what f32 does to each.
 pub fn expected(source: &dyn WeightSource, tokens: &[u32], ask: &Request) -> (Vec<Tap<f64>>, Vec<Noise>) {
-    let oracle = Oracle::new(source);
-    let taps = trace::<f64>(&oracle, tokens, ask);
-    let noise = noise_floor(&oracle, tokens, ask, &taps);
+    expected_by(&Oracle::new(source), tokens, ask)
+}
+
+/// As [`expected`], by the oracle's own decisions.
+fn expected_by(oracle: &Oracle, tokens: &[u32], ask: &Request) -> (Vec<Tap<f64>>, Vec<Noise>) {
+    let taps = trace::<f64>(oracle, tokens, ask);
+    let noise = noise_floor(oracle, tokens, ask, &taps);
     (taps, noise)
 }
 
@@ -158,6 +179,17 @@ pub fn judge(
     source: &dyn WeightSource,
     tokens: &[u32],
     ask: &Request,
+    truth: (&[Tap<f64>], &[Noise]),
+    seen: &[Seen],
+) -> Vec<Finding> {
+    judge_by(&Oracle::new(source), tokens, ask, truth, seen)
+}
+
+/// As [`judge`], by the oracle's own decisions.
+fn judge_by(
+    oracle: &Oracle,
+    tokens: &[u32],
+    ask: &Request,
     (taps, noise): (&[Tap<f64>], &[Noise]),
     seen: &[Seen],
 ) -> Vec<Finding> {
@@ -165,7 +197,7 @@ pub fn judge(
     if findings.iter().all(|f| f.stage != Stage::Experts || f.holds()) {
         return findings;
     }
-    match forced(source, tokens, ask, seen) {
+    match forced(oracle, tokens, ask, seen) {
         Some((taps, noise)) => shown(&taps, &noise, ask, seen),
         None => findings,
     }
@@ -183,18 +215,13 @@ fn shown(taps: &[Tap<f64>], noise: &[Noise], ask: &Request, seen: &[Seen]) -> Ve
 }
 
 /// The truth with the device's experts, if each choice is right or a close call.
-fn forced(
-    source: &dyn WeightSource,
-    tokens: &[u32],
-    ask: &Request,
-    seen: &[Seen],
-) -> Option<(Vec<Tap<f64>>, Vec<Noise>)> {
-    let config = source.config();
+fn forced(oracle: &Oracle, tokens: &[u32], ask: &Request, seen: &[Seen]) -> Option<(Vec<Tap<f64>>, Vec<Noise>)> {
+    let config = oracle.config();
     let routing = (0..config.layers).map(|layer| chosen_of(seen, layer, config)).collect::<Option<Vec<_>>>()?;
     if routing.iter().any(|chosen| chosen.len() != tokens.len()) {
         return None;
     }
-    let (taps, noise) = expected(source, tokens, &Request { routing: Some(&routing), ..*ask });
+    let (taps, noise) = expected_by(oracle, tokens, &Request { routing: Some(&routing), ..*ask });
     let routers = taps.iter().zip(&noise).filter(|(tap, _)| tap.stage == Stage::RouterLogits);
     let fair = routers.zip(&routing).all(|((tap, noise), chosen)| is_right(tap, chosen, margin(noise)));
     fair.then_some((taps, noise))
@@ -215,8 +242,24 @@ pub fn load_kept(
     compute: &Compute,
     kv: KvType,
 ) -> Result<Arc<GptOss>, String> {
-    let options = LoadOptions { kv, ..load_options(None) };
-    GptOss::load(checkpoint.into(), compute, &options, &Silent).map(Arc::new).map_err(|e| e.to_string())
+    load_by(checkpoint, compute, &LoadOptions { kv, ..load_options(None) })
+}
+
+/// As [`load`], rotary embedding as `rope` has it.
+pub fn load_turned(
+    checkpoint: impl Into<Arc<AnyCheckpoint>>,
+    compute: &Compute,
+    rope: RopeVariant,
+) -> Result<Arc<GptOss>, String> {
+    load_by(checkpoint, compute, &LoadOptions { rope, ..load_options(None) })
+}
+
+fn load_by(
+    checkpoint: impl Into<Arc<AnyCheckpoint>>,
+    compute: &Compute,
+    options: &LoadOptions,
+) -> Result<Arc<GptOss>, String> {
+    GptOss::load(checkpoint.into(), compute, options, &Silent).map(Arc::new).map_err(|e| e.to_string())
 }
 
 /// As [`load`], for someone who waits.
@@ -230,7 +273,8 @@ pub fn load_with(
 }
 
 fn load_options(device_memory: Option<u64>) -> LoadOptions {
-    LoadOptions { device_memory, context: CONTEXT, lanes: 1, chunk: 256, kv: KvType::F32 }
+    let (kv, rope) = (KvType::F32, RopeVariant::Reference);
+    LoadOptions { device_memory, context: CONTEXT, lanes: 1, chunk: 256, kv, rope }
 }
 
 /// An empty session.

@@ -74,6 +74,13 @@ fn what_a_model_cannot_do_has_its_code_and_leaves_no_file() {
     fails(&logits(&["--tokens", "1", "--adapter", "no such adapter"]), 5, "no such adapter");
     fails(&logits(&["--tokens", "1", "--device-memory", "1MiB"]), 6, "too small");
     fails(&logits(&["--tokens-file", &bench.path("absent.json")]), 3, "absent.json");
+    std::fs::write(bench.file("none.json"), "[]").expect("written");
+    fails(&logits(&["--tokens", "1", "--vocab-ids", &bench.path("none.json")]), 3, "empty list");
+    let oracle = |more: &[&str]| verify(&[&["oracle", "--model", &model, "--out", &out], more].concat());
+    fails(&oracle(&["--tokens", "1,99999999"]), 3, "99999999");
+    fails(&oracle(&["--tokens", "1", "--positions", "4"]), 2, "position 4");
+    fails(&oracle(&["--tokens-file", &bench.path("none.json")]), 3, "no tokens");
+    fails(&oracle(&["--tokens", "1", "--vocab-ids", &bench.path("none.json")]), 3, "empty list");
     assert!(!bench.file("logits.safetensors").exists(), "nothing is written");
 }
 

@@ -49,6 +49,11 @@ fn traces() {
 }
 
 #[test]
+fn rope() {
+    all_pass("logits/rope");
+}
+
+#[test]
 fn sessions() {
     all_pass("logits/sessions");
 }

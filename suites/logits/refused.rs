@@ -10,13 +10,20 @@ use gptoss::generate::session::{CHUNK_MAX, Session, SessionError, SessionOptions
 use gptoss::kernels::codec::KvType;
 use gptoss::models::gpt_oss::GptOss;
 use gptoss::models::gpt_oss::load::{LoadError, LoadOptions, footprint};
+use gptoss::nn::rope::RopeVariant;
 use gptoss::open::AnyCheckpoint;
 use gptoss::telemetry::{Progress, Silent};
 use gptoss::verify::fixture::{Recipe, in_memory, shard_bytes, shard_plans};
 
 const CONTEXT: usize = 256;
-const OPTIONS: LoadOptions =
-    LoadOptions { device_memory: None, context: CONTEXT, lanes: 1, chunk: 64, kv: KvType::F32 };
+const OPTIONS: LoadOptions = LoadOptions {
+    device_memory: None,
+    context: CONTEXT,
+    lanes: 1,
+    chunk: 64,
+    kv: KvType::F32,
+    rope: RopeVariant::Reference,
+};
 
 /// Someone who changed their mind.
 struct Impatient;

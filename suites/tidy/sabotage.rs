@@ -27,9 +27,10 @@ fn faults() -> Vec<&'static str> {
     let stored = fault::stored::FAULTS.iter().map(|fault| fault.name);
     let file = fault::file::FAULTS.iter().map(|fault| fault.name);
     let codec = fault::codec::FAULTS.iter().chain(fault::block::FAULTS).map(|fault| fault.name);
+    let rope = fault::rope::FAULTS.iter().map(|fault| fault.name);
     let seed = fault::seed::FAULTS.iter().map(|fault| fault.name);
     let forward = fault::forward::FAULTS.iter().map(|fault| fault.name);
-    stored.chain(file).chain(codec).chain(seed).chain(forward).collect()
+    stored.chain(file).chain(codec).chain(rope).chain(seed).chain(forward).collect()
 }
 
 fn repeated(names: &[&str]) -> Vec<Violation> {

@@ -20,7 +20,7 @@ use crate::kernels::codec::{BLOCK, KvType};
 use crate::kernels::ops::{ExpertChunk, Words};
 use crate::kernels::qkv::Heads;
 use crate::model_bin::layout::SCALE_OFFSET;
-use crate::nn::rope::Yarn;
+use crate::nn::rope::{RopeVariant, Yarn};
 use crate::open::AnyCheckpoint;
 use crate::quant::bf16;
 use crate::telemetry::Progress;
@@ -46,6 +46,8 @@ pub struct LoadOptions {
     pub chunk: usize,
     /// How keys and values are cached.
     pub kv: KvType,
+    /// How the ends of YaRN's ramp are taken.
+    pub rope: RopeVariant,
 }
 
 /// Why a model cannot be loaded.
@@ -251,7 +253,7 @@ impl GptOss {
             interleaved: source.layout() == Layout::ModelBin,
             kv: options.kv,
         };
-        let yarn = Yarn::new(&config.rope, config.head_dim);
+        let yarn = Yarn::new(&config.rope, config.head_dim, options.rope);
         let vocab_rows = source.vocab_rows();
         let whole_caches = options.device_memory.is_some();
         let compute = compute.clone();

@@ -16,7 +16,7 @@ mod linear;
 mod packed;
 mod qkv;
 mod rms_norm;
-mod rope;
+pub mod rope;
 mod route;
 mod tile;
 mod trial;
@@ -182,7 +182,8 @@ pub(super) fn qkv_cases() -> Vec<Check> {
     run("qkv", qkv::decode_trials())
 }
 pub(super) fn rope_cases() -> Vec<Check> {
-    [rope::angle_checks(), run("rope", qkv::prefill_trials())].concat()
+    [rope::angle_checks(rope::REFERENCE, rope::GGML_COMPAT), rope::oracle_checks(), run("rope", qkv::prefill_trials())]
+        .concat()
 }
 pub(super) fn attention_cases() -> Vec<Check> {
     run("attention", attention::trials())

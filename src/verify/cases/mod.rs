@@ -11,8 +11,9 @@ mod exports;
 pub mod fixtures;
 pub mod ggml;
 pub mod headroom;
-mod kernels;
+pub mod kernels;
 pub mod memory;
+mod ropes;
 mod sessions;
 mod traces;
 mod witness;
@@ -173,7 +174,8 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "tensors/rope",
         level: Level::Tensors,
-        about: "The runtime's YaRN angles within one rounding of the oracle's, and the prefill form of the projection.",
+        about: "The runtime's YaRN angles within one rounding of the oracle's, in both variants; ggml's own within the rounding of its \
+                f32 angles, by runtime and oracle; and the prefill form of the projection.",
         run: kernels::rope_cases,
     },
     Group {
@@ -264,6 +266,13 @@ pub const GROUPS: &[Group] = &[
                 noise of the f64 oracle that reads the same cache, and the residual stream near that of the oracle that rounds by \
                 itself. Red: the cache rounds in another way, or attention reads something else than it holds.",
         run: caches::cache_cases,
+    },
+    Group {
+        name: "logits/rope",
+        level: Level::Logits,
+        about: "The model with --rope ggml-compat: every stage of every layer within 3 × the f32 noise of the f64 oracle that rounds \
+                YaRN's range as ggml does; each variant judged as the other is red at the first query.",
+        run: ropes::rope_cases,
     },
     Group {
         name: "logits/sessions",

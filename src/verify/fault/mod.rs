@@ -12,6 +12,7 @@
 //! | [`stored`] | how one tensor is written                         | comparison with the source             |
 //! | [`mod@file`] | bytes of a model.bin or a SafeTensors file        | the readers, header and tokenizer      |
 //! | [`codec`], [`block`] | a decoder, encoder or rounding          | goldens by other people's code         |
+//! | [`rope`]   | the frequencies of a RoPE variant                 | the oracle, and ggml's own angles      |
 //! | [`seed`]   | the fixture generator                             | digests by the numpy witness           |
 //! | [`forward`] | a decision of the oracle's forward pass           | an honest device, stage by stage       |
 
@@ -19,6 +20,7 @@ pub mod block;
 pub mod codec;
 pub mod file;
 pub mod forward;
+pub mod rope;
 pub mod run;
 pub mod seed;
 pub mod stored;

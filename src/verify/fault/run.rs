@@ -6,12 +6,14 @@ use rayon::prelude::*;
 
 use super::codec::{self, Codec};
 use super::file::{self, Artifact, Damage};
+use super::rope::{self, Angled};
 use super::{block, forward, seed, stored};
 use crate::checkpoint::{Checkpoint, Layout, ModelConfig, Shard, TensorId, WeightSource};
 use crate::mapped::FileBytes;
 use crate::model_bin::{ModelBin, TokenizerSection};
 use crate::open::{AnyCheckpoint, OpenError};
 use crate::telemetry::Silent;
+use crate::verify::cases::kernels::rope::{GGML_COMPAT, REFERENCE, angle_checks};
 use crate::verify::cases::{codecs, fixtures, ggml, headroom, with_golden};
 use crate::verify::check::{self, Unit};
 use crate::verify::fixture::{Recipe, in_memory, shard_bytes, shard_plans};
@@ -116,6 +118,7 @@ pub fn catalogue() -> Vec<Catalogued> {
     let mut all: Vec<Catalogued> = stored::FAULTS.par_iter().map(|fault| bench.stored(fault)).collect();
     all.par_extend(file::FAULTS.par_iter().map(|fault| bench.file(fault)));
     all.par_extend(codec::FAULTS.par_iter().chain(block::FAULTS).map(planted_codec));
+    all.par_extend(rope::FAULTS.par_iter().map(planted_angles));
     all.par_extend(seed::FAULTS.par_iter().map(planted_generator));
     all.extend(forward::planted());
     all
@@ -248,6 +251,15 @@ fn planted_codec(fault: &'static codec::Fault) -> Catalogued {
         Codec::Block(kind, decode) => ggml::decode_checks(kind, decode, FAULT_PARTS),
         Codec::BlockEncode(kind, encode) => ggml::encode_checks(kind, encode, FAULT_PARTS),
         Codec::Pack(pack) => ggml::pack_checks(pack),
+    };
+    let named = fault.caught_by.iter().map(|name| name.to_string()).collect();
+    caught(fault.name, fault.about, named, red(checks), None)
+}
+
+fn planted_angles(fault: &'static rope::Fault) -> Catalogued {
+    let checks = match fault.angles {
+        Angled::Reference(angles) => angle_checks(angles, GGML_COMPAT),
+        Angled::GgmlCompat(angles) => angle_checks(REFERENCE, angles),
     };
     let named = fault.caught_by.iter().map(|name| name.to_string()).collect();
     caught(fault.name, fault.about, named, red(checks), None)

@@ -59,6 +59,7 @@ goldens![
     "tensors/ggml-encode",
     "tensors/mxfp4-decode",
     "tensors/mxfp4-encode",
+    "tensors/rope-ggml",
     "text/harmony-parse",
     "text/harmony-render",
     "text/sabotage",

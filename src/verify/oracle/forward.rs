@@ -19,7 +19,7 @@ use super::router::{Chosen, choose, weigh};
 use super::rows::{Rows, add_bias, linear};
 use super::semantics::{MlpInput, Semantics};
 use super::weights::Weights;
-use crate::checkpoint::{Role, TensorId, WeightSource};
+use crate::checkpoint::{ModelConfig, Role, TensorId, WeightSource};
 use crate::models::gpt_oss::stage::Stage;
 
 /// Sees the values of every stage as they are computed: stage, layer where it has one, and a row for each position.
@@ -91,6 +91,11 @@ impl<'a> Oracle<'a> {
     /// The forward pass by other decisions: a fault.
     pub fn with(source: &'a dyn WeightSource, semantics: Semantics) -> Self {
         Oracle { weights: Weights::new(source), semantics }
+    }
+
+    /// The model's numbers.
+    pub fn config(&self) -> &ModelConfig {
+        self.weights.config()
     }
 
     /// The decisions.

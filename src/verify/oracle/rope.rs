@@ -5,6 +5,7 @@
 //! * `f_i = theta^(2i/d)`; `inv_i = ramp_i / (factor · f_i) + (1 − ramp_i) / f_i`
 //! * `ramp_i = clamp((i − low) / (high − low), 0, 1)`
 //! * `low`, `high` = `(d/2) · ln(context / (2π · r)) / ln(theta)` for r = `beta_fast`, `beta_slow`, not rounded
+//!   (ggml: `low` down and `high` up to whole pairs, within the head; [`CorrectionRange::Rounded`])
 //! * cos and sin are multiplied by the concentration, `0.1 · ln(factor) + 1`
 //! * `(x₁, x₂) → (x₁·cos − x₂·sin, x₂·cos + x₁·sin)`, x₁ the value i of the head, x₂ the value i + d/2
 
@@ -29,7 +30,10 @@ pub fn correction_range(rule: &Rope) -> (f64, f64) {
     let (low, high) = (pair(rule.beta_fast), pair(rule.beta_slow));
     match rule.range {
         CorrectionRange::Exact => (low, high),
-        CorrectionRange::Rounded => (low.floor(), high.ceil()),
+        CorrectionRange::Rounded => {
+            let last = rule.frequency_dim as f64 - 1.0;
+            (if low < 0.0 { 0.0 } else { low.floor() }, if high > last { last } else { high.ceil() })
+        }
     }
 }
 

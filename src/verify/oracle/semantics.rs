@@ -169,7 +169,7 @@ pub enum Scaling {
 pub enum CorrectionRange {
     /// As computed.  Right (`truncate: false`).
     Exact,
-    /// Outwards to whole pairs, as ggml and transformers' default do.
+    /// Outwards to whole pairs, not below the first nor beyond `head_dim − 1`, as ggml and transformers' default do.
     Rounded,
 }
 
@@ -469,6 +469,14 @@ impl Semantics {
             final_norm: norm,
             unembedding: Unembedding { tied: false, softcap: None },
         }
+    }
+}
+
+impl Semantics {
+    /// Those by which llama.cpp runs the same weights: the right ones but for the range of YaRN's ramp.
+    pub fn ggml_compat(c: &ModelConfig) -> Semantics {
+        let right = Semantics::gpt_oss(c);
+        Semantics { rope: Rope { range: CorrectionRange::Rounded, ..right.rope }, ..right }
     }
 }
 

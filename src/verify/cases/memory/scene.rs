@@ -10,6 +10,7 @@ use crate::kernels::codec::KvType;
 use crate::model_bin::export;
 use crate::models::gpt_oss::GptOss;
 use crate::models::gpt_oss::load::LoadOptions;
+use crate::nn::rope::RopeVariant;
 use crate::open::AnyCheckpoint;
 use crate::telemetry::Silent;
 use crate::verify::bench::prompt;
@@ -85,7 +86,14 @@ impl Scene {
     }
 
     pub(super) fn options(device_memory: Option<u64>) -> LoadOptions {
-        LoadOptions { device_memory, context: CONTEXT, lanes: 1, chunk: CHUNK, kv: KvType::F32 }
+        LoadOptions {
+            device_memory,
+            context: CONTEXT,
+            lanes: 1,
+            chunk: CHUNK,
+            kv: KvType::F32,
+            rope: RopeVariant::Reference,
+        }
     }
 
     /// Loads the model, enters the prompt and decodes; `before_decoding` happens in between.
@@ -113,7 +121,8 @@ impl Scene {
 /// The model of long prompts.
 pub(super) fn long_model(compute: &Compute, chunk: usize, context: usize) -> Result<Arc<GptOss>, String> {
     let checkpoint = in_memory(&recipe(LONG), Layout::Original, 1).map_err(text)?;
-    let options = LoadOptions { device_memory: None, context, lanes: 1, chunk, kv: KvType::F32 };
+    let options =
+        LoadOptions { device_memory: None, context, lanes: 1, chunk, kv: KvType::F32, rope: RopeVariant::Reference };
     let checkpoint = Arc::new(AnyCheckpoint::SafeTensors(checkpoint));
     GptOss::load(checkpoint, compute, &options, &Silent).map(Arc::new).map_err(text)
 }
