@@ -7,6 +7,7 @@
 //! device     ▼                                 the adapter, its limits, and which kernels they suggest
 //! kernels ─► nn ─► models ─► generate          packed weights to logits: kernels, parts, the model, a sequence on it
 //! quant                                        byte arithmetic, under all of them
+//! range                                        bytes of a checkpoint that is elsewhere: HTTP ranges, validated
 //! serve                                        generate over HTTP, as OpenAI's API speaks
 //! verify                                       outside: feeds both sides, compares, and proves that it can fail
 //! ```
@@ -30,6 +31,7 @@ pub mod exit;
 pub mod generate;
 pub mod gguf;
 pub mod kernels;
+pub mod manifest;
 pub mod mapped;
 pub mod model_bin;
 pub mod models;
@@ -37,6 +39,7 @@ pub mod nn;
 pub mod open;
 pub mod output;
 pub mod quant;
+pub mod range;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod serve;
 pub mod telemetry;

@@ -10,6 +10,7 @@ use super::chat::{self, ChatArgs};
 use super::generate::{self, GenerateArgs};
 use super::logits::{self, LogitsArgs};
 use super::serve::{self, ServeArgs};
+use super::serve_files::{self, ServeFilesArgs};
 use super::text::{self, HarmonyCommand, TokenizeArgs};
 use super::{Bar, Describe, Failure, Outcome, describe, devices, output_exit, print};
 use crate::exit::Exit;
@@ -53,6 +54,8 @@ enum Command {
     Chat(ChatArgs),
     /// Serve the model over HTTP, as OpenAI's API speaks
     Serve(ServeArgs),
+    /// Serve the files of a directory over HTTP, in ranges
+    ServeFiles(ServeFilesArgs),
     /// Turn text into token ids (o200k_harmony), or ids into text
     Tokenize(TokenizeArgs),
     /// Turn conversations into token ids, or ids into messages
@@ -84,6 +87,7 @@ pub fn run(args: Args) -> Outcome {
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::ServeFiles(args) => serve_files::run(&args),
         Command::Tokenize(args) => text::tokenize(&args),
         Command::Harmony(command) => text::harmony(&command),
         Command::Devices { json } => devices::run(json),

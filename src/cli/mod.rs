@@ -14,6 +14,7 @@ mod model;
 mod oracle;
 mod progress;
 mod serve;
+mod serve_files;
 mod speaker;
 mod text;
 pub mod verify;

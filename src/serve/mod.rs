@@ -19,6 +19,7 @@ mod calls;
 mod chat;
 mod completions;
 pub mod error;
+pub mod files;
 mod format;
 mod prompt;
 mod request;

@@ -4,93 +4,21 @@
 //! of several parts is identified by the SHA-256 of its parts' digests: hashing nothing twice keeps this at the speed
 //! of the cores or the disk.
 
-use std::path::{Path, PathBuf};
-
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::compare::digest::hex;
-use crate::checkpoint::{Checkpoint, Layout, Shard};
+use crate::checkpoint::{Checkpoint, Shard};
+use crate::manifest::{SCHEMA, hex};
 use crate::mapped::FileBytes;
 use crate::model_bin::ModelBin;
 use crate::model_bin::layout::{Part, Section};
 use crate::open::AnyCheckpoint;
 use crate::telemetry::Progress;
 
-/// Version of the manifest's shape.
-const SCHEMA: u32 = 1;
+pub use crate::manifest::{FileDigests, Manifest, ManifestError, PartDigest, SectionDigest};
+
 /// Bytes hashed between two looks at progress and read-ahead.
 const CHUNK_BYTES: usize = 8 << 20;
-
-/// The digests of a checkpoint's files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Manifest {
-    /// Version of this shape: 1.
-    pub schema: u32,
-    /// How the checkpoint stores tensors.
-    pub layout: Layout,
-    /// The files.
-    pub files: Vec<FileDigests>,
-}
-
-/// One file of a manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileDigests {
-    /// Name within the checkpoint.
-    pub file: String,
-    /// Length.
-    pub bytes: u64,
-    /// Sections in order; together they are the whole file.
-    pub sections: Vec<SectionDigest>,
-}
-
-/// One section of a file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SectionDigest {
-    /// `header`, a tensor, `block.N.shared`, `block.N.experts`, …
-    pub name: String,
-    /// Absolute offset.
-    pub offset: u64,
-    /// Length.
-    pub bytes: u64,
-    /// SHA-256 of the bytes where there is one part, else of the parts' digests joined.
-    pub sha256: String,
-    /// Tensors (and padding) of the section; empty where the section is one piece.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parts: Vec<PartDigest>,
-}
-
-/// One tensor, or one run of padding, within a section.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PartDigest {
-    /// The tensor's name.
-    pub name: String,
-    /// Absolute offset.
-    pub offset: u64,
-    /// Length.
-    pub bytes: u64,
-    /// SHA-256 of the bytes.
-    pub sha256: String,
-}
-
-/// Why a manifest could not be read.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum ManifestError {
-    #[error("{path}: {source}", path = path.display())]
-    Io { path: PathBuf, source: std::io::Error },
-    #[error("{path}: not a manifest: {source}", path = path.display())]
-    Json { path: PathBuf, source: serde_json::Error },
-    #[error("{path}: schema {found}: expected {SCHEMA}", path = path.display())]
-    Schema { path: PathBuf, found: u32 },
-    #[error("{path}: lists no section: nothing could be checked against it", path = path.display())]
-    Empty { path: PathBuf },
-}
 
 /// A named run of bytes that gets one digest.
 struct Piece<'a> {
@@ -101,20 +29,6 @@ struct Piece<'a> {
 }
 
 impl Manifest {
-    /// Reads a manifest file.
-    pub fn read(path: &Path) -> Result<Manifest, ManifestError> {
-        let text = FileBytes::map(path).map_err(|source| ManifestError::Io { path: path.into(), source })?;
-        let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|source| ManifestError::Json { path: path.into(), source })?;
-        if manifest.schema != SCHEMA {
-            return Err(ManifestError::Schema { path: path.into(), found: manifest.schema });
-        }
-        if manifest.files.iter().all(|file| file.sections.is_empty()) {
-            return Err(ManifestError::Empty { path: path.into() });
-        }
-        Ok(manifest)
-    }
-
     /// Hashes a checkpoint.
     pub fn of(checkpoint: &AnyCheckpoint, progress: &dyn Progress) -> Manifest {
         let layout = checkpoint.source().layout();
@@ -123,13 +37,6 @@ impl Manifest {
             AnyCheckpoint::SafeTensors(checkpoint) => safetensors_files(checkpoint, progress),
         };
         Manifest { schema: SCHEMA, layout, files }
-    }
-
-    /// The manifest file's text.
-    pub fn to_json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).expect("a manifest has a JSON form");
-        text.push('\n');
-        text
     }
 }
 

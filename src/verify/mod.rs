@@ -19,6 +19,8 @@ pub mod fault;
 pub mod fixture;
 pub mod golden;
 pub mod inspect;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod liar;
 pub mod manifest;
 pub mod oracle;
 pub mod outcome;

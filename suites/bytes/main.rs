@@ -1,6 +1,7 @@
-//! Files byte for byte: the cases of `gptoss-verify run`, the command lines, and readers under attack.
+//! Files byte for byte: the cases of `gptoss-verify run`, readers under attack, and ranges from servers that lie.
 
 mod cases;
 mod edits;
 mod gguf;
 mod interchange;
+mod ranges;

@@ -82,3 +82,33 @@ fn every_error_of_the_device_layers_has_a_test() {
     };
     demand_none(ERRORS.iter().flat_map(judge).collect());
 }
+
+/// The suite of ranges, which tells errors by their names.
+const RANGES: &str = "suites/bytes/ranges/";
+/// Variants that no test can name: what is given up has its last cause's name.
+const UNNAMED: [&str; 1] = ["gave-up"];
+
+/// Variants whose name no test of the suite has in quotes.
+fn unquoted(variants: &[String], texts: &[&str]) -> Vec<Violation> {
+    let is_named = |variant: &str| texts.iter().any(|text| text.contains(&format!("\"{variant}\"")));
+    let bare = variants.iter().filter(|variant| is_named(variant) == UNNAMED.contains(&variant.as_str()));
+    bare.map(|variant| Violation::new(RANGES, 0, format!("`{variant}` of RangeError: tested, or excused, not both")))
+        .collect()
+}
+
+#[test]
+fn a_range_error_that_is_not_named_is_told() {
+    let variants = ["busy".to_string(), "gave-up".to_string()];
+    assert_eq!(unquoted(&variants, &["Refused(\"busy\")"]), []);
+    assert_eq!(unquoted(&variants, &["// busy"]).len(), 1);
+    assert_eq!(unquoted(&variants, &["\"busy\", \"gave-up\""]).len(), 1, "an idle excuse");
+}
+
+#[test]
+fn every_error_of_ranges_is_told_by_name_in_their_suite() {
+    let variants = error_names(&tree::text_of("src/range/error.rs"), "RangeError");
+    assert!(variants.len() > 20, "variants were looked at");
+    let files = tree::files(RANGES, ".rs");
+    let texts: Vec<&str> = tree::texts(&files).iter().map(|(_, text)| *text).collect();
+    demand_none(unquoted(&variants, &texts));
+}
