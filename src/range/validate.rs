@@ -208,7 +208,8 @@ mod tests {
         let range = ("content-range", "bytes 10-19/100");
         let whole = judge(&asked, 206, &[range, ETAG, ("content-length", "10")]).expect("it is as it must be");
         assert_eq!((whole.total_bytes, whole.if_range()), (100, Some("\"a\"")));
-        let refused: [(&str, u16, &[(&str, &str)]); 17] = [
+        type Refused<'a> = (&'a str, u16, &'a [(&'a str, &'a str)]);
+        let refused: [Refused; 17] = [
             ("range-ignored", 200, &[ETAG]),
             ("status", 404, &[]),
             ("status", 204, &[range, ETAG]),

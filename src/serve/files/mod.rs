@@ -33,7 +33,7 @@ use futures_util::stream;
 
 use self::place::PlaceError;
 use self::ranges::Asked;
-use self::version::{Open, Version};
+use self::version::{OpenFile, Version};
 
 /// Bytes of a body that are in memory at once.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -135,7 +135,7 @@ async fn file(app: &App, method: &Method, uri: &Uri, headers: &HeaderMap) -> Res
     let (root, path) = (app.root.clone(), uri.path().to_string());
     let opened = tokio::task::spawn_blocking(move || {
         let path = place::resolve(&root, &path)?;
-        Ok((Open::open(&path).map_err(|_| PlaceError::Absent)?, content_type(&path)))
+        Ok((OpenFile::open(&path).map_err(|_| PlaceError::Absent)?, content_type(&path)))
     });
     let (open, content_type) = match opened.await.expect("opening a file does not panic") {
         Ok(opened) => opened,
@@ -196,7 +196,7 @@ fn describe(
 }
 
 /// The bytes of a range, chunk by chunk; the file must stay as it was when its ETag was told.
-fn body(open: Open, version: Version, range: Range<u64>) -> Body {
+fn body(open: OpenFile, version: Version, range: Range<u64>) -> Body {
     let chunks = stream::try_unfold((Arc::new(open), range), move |(open, range)| async move {
         if range.is_empty() {
             return Ok(None);

@@ -69,18 +69,18 @@ impl Version {
 
 /// An open file.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct OpenFile {
     file: File,
     first: Version,
 }
 
-impl Open {
+impl OpenFile {
     /// Opens a file for reading.
-    pub(super) fn open(path: &Path) -> io::Result<Open> {
+    pub(super) fn open(path: &Path) -> io::Result<OpenFile> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
         match metadata.is_file() {
-            true => Ok(Open { first: Version::of(&metadata), file }),
+            true => Ok(OpenFile { first: Version::of(&metadata), file }),
             false => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
