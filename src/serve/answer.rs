@@ -201,13 +201,15 @@ impl Answer {
         for part in parts {
             match &part.recipient {
                 Some(_) if self.may_call() => self.call(part),
-                _ if part.text.is_empty() => {}
                 Some(to) => {
                     // Nobody waits for a call: what it says is still the model's answer.
                     let message = format!("the model called `{to}`, which this request does not let it; told as text");
                     self.warn("call-not-allowed", message, self.usage.completion);
-                    self.text(&part.text, None);
+                    if !part.text.is_empty() {
+                        self.text(&part.text, logprobs.take());
+                    }
                 }
+                None if part.text.is_empty() => {}
                 None if part.is_thought() => self.ready.push_back(Piece::Thought(part.text)),
                 None => self.text(&part.text, logprobs.take()),
             }

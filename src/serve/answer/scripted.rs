@@ -135,6 +135,10 @@ fn calls_are_told_as_far_as_they_are_allowed() {
     let none = stopped(TWO_CALLS, &Manner::default());
     assert_eq!((none.calls.len(), none.text.as_str(), none.reason()), (0, "{\"x\":1}{}", "stop"));
     assert_eq!(none.codes(), ["call-not-allowed"]);
+    // A lone word in a header is a recipient; said to nobody, it is not lost.
+    let word = stopped("word<|message|><|return|>", &Manner::default());
+    assert_eq!(word.codes(), ["call-not-allowed"]);
+    assert!(word.end.is_some_and(|end| end.warnings[0]["message"].to_string().contains("word")));
 }
 
 #[test]
