@@ -54,7 +54,7 @@ pub const FAULTS: &[Fault] = &[
         codec: making!(F16, |block, values| {
             if block[1] & 0x7c == 0x7c {
                 let bits = u32::from(u16::from_le_bytes([block[0], block[1]]));
-                values[0] = f32::from_bits(((bits & 0x7fff) << 13) + 0x3800_0000 | (bits & 0x8000) << 16);
+                values[0] = f32::from_bits((((bits & 0x7fff) << 13) + 0x3800_0000) | ((bits & 0x8000) << 16));
             }
         }),
     },

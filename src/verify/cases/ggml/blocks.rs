@@ -89,7 +89,7 @@ fn value(kind: usize, h: u64, u: u64, j: usize) -> f32 {
     let half_steps = || (if j == 0 { 254 } else { 2 * (pick % 127) + 1 }) as f32 * power(n - 1);
     let midpoints = || if j == 0 { 6.0 } else { MIDPOINTS[pick as usize % 7] } * power(n);
     let uniform = || (u as u32 as i32) as f32 * power((h % 40) as i64 - 51);
-    let float = |exponent: u64| exponent as u32 * 0x80_0000 | mantissa;
+    let float = |exponent: u64| (exponent as u32 * 0x80_0000) | mantissa;
     let exponent = 10 + h % 240;
     let bits = match kind {
         0 => return uniform(),
