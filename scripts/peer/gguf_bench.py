@@ -1,11 +1,14 @@
-"""A GGUF file of a checkpoint in the original layout, for `scripts/compare-llama`: the peer's side of the comparison.
+"""A GGUF file of a checkpoint in the original layout, for `scripts/compare-llama` and `scripts/peer/compare-logits`: the
+peer's side of a comparison.
 
     python3.11 -m venv gguf-venv
     gguf-venv/bin/pip install -r scripts/peer/requirements.txt
-    gguf-venv/bin/python scripts/peer/gguf_bench.py DIRECTORY FILE.gguf
+    gguf-venv/bin/python scripts/peer/gguf_bench.py DIRECTORY FILE.gguf [--dense Q8_0] [--experts MXFP4]
 
 DIRECTORY has config.json and *.safetensors. As in the published files the experts stay MXFP4, moved block by block
-without loss; the other matrices become Q8_0 but for the router, which stays F32 with the norms, biases and sinks. The
+without loss; the other matrices become Q8_0 but for the router, which stays F32 with the norms, biases and sinks. Other
+types hold the same numbers where they can: BF16 and F32 always do, F16 may not. `--round-dense` takes the dense matrices
+through Q8_0 first, so that a file of F32 holds what one of Q8_0 means. The
 vocabulary is a stand-in: prompts are token ids. One tensor is in memory at a time; the rest is mapped.
 """
 
@@ -29,6 +32,7 @@ MXFP4_BYTES = 1 + BLOCK // 2
 Q8_0_BYTES = 2 + BLOCK
 ROWS = 1024
 ITEM_TYPES = {"BF16": np.dtype("<u2"), "U8": np.dtype("u1")}
+ITEMS = {Type.F32: np.float32, Type.F16: np.float16}
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], dtype=np.float32)
 
 
@@ -74,6 +78,16 @@ def q8_0(bits):
     return out
 
 
+def f16(bits):
+    """F16 of BF16 bits."""
+    return widen(bits).astype(np.float16)
+
+
+def through_q8_0(bits):
+    """f32 of what Q8_0 blocks of the rows mean."""
+    return gguf.dequantize(q8_0(bits), Type.Q8_0).astype(np.float32)
+
+
 def mxfp4_rows(blocks, scales):
     """GGUF's blocks: the scale, then 16 bytes of which byte j has element j low and j + 16 high.
 
@@ -93,6 +107,13 @@ def mxfp4(blocks, scales, rows):
     return np.stack([mxfp4_rows(b[rows], s[rows]) for b, s in zip(blocks, scales)])
 
 
+def mxfp4_values(blocks, scales, rows):
+    """The same rows as f32."""
+    codes = np.stack((blocks[:, rows] & 15, blocks[:, rows] >> 4), axis=-1)
+    values = np.ldexp(E2M1[codes.reshape(*codes.shape[:-2], BLOCK)], scales[:, rows, :, None].astype(np.int32) - 127)
+    return values.reshape(*values.shape[:-2], -1).astype(np.float32)
+
+
 def self_check():
     """Blocks of every byte and of many scales decode to the same numbers in both layouts."""
     blocks = np.arange(256 * 16, dtype=np.uint32).reshape(256, 1, 16) * 37 % 256
@@ -103,12 +124,41 @@ def self_check():
     found = gguf.dequantize(mxfp4_rows(blocks, scales), Type.MXFP4)
     assert set(np.unique(blocks)) == set(range(256))
     assert np.array_equal(found, want)
+    assert np.array_equal(mxfp4_values(blocks[None], scales[None], slice(None))[0], want)
 
 
 # ---- file -----------------------------------------------------------------------------------------------------------
 
 
-def plan(tensors, config):
+class Types(NamedTuple):
+    """How matrices are written."""
+
+    dense: Type
+    experts: Type
+    rounded: bool
+
+    def of_dense(self, bits):
+        """Shape and maker of a dense matrix."""
+        rows, columns = bits.shape
+        values = (lambda: through_q8_0(bits)) if self.rounded else (lambda: widen(bits))
+        if self.dense == Type.F32:
+            return (rows, columns), values
+        assert not self.rounded, "only F32 holds what Q8_0 means"
+        if self.dense == Type.BF16:
+            return (rows, 2 * columns), lambda: np.ascontiguousarray(bits).view(np.uint8)
+        if self.dense == Type.F16:
+            return (rows, columns), lambda: f16(bits)
+        return (rows, columns // BLOCK * Q8_0_BYTES), lambda: q8_0(bits)
+
+    def of_experts(self, blocks, scales, rows):
+        """The same of some rows of every expert."""
+        count, columns = blocks[:, rows].shape[1], blocks.shape[2] * BLOCK
+        if self.experts == Type.F32:
+            return (len(blocks), count, columns), lambda: mxfp4_values(blocks, scales, rows)
+        return (len(blocks), count, columns // BLOCK * MXFP4_BYTES), lambda: mxfp4(blocks, scales, rows)
+
+
+def plan(tensors, config, types):
     """The tensors of the file, in its order."""
     heads, kv_heads, width = config["num_attention_heads"], config["num_key_value_heads"], config["head_dim"]
     q, kv = heads * width, kv_heads * width
@@ -118,15 +168,12 @@ def plan(tensors, config):
         found.append(Planned(name, Type.F32, bits.shape, lambda: widen(bits)))
 
     def matrix(name, bits):
-        shape = (bits.shape[0], bits.shape[1] // BLOCK * Q8_0_BYTES)
-        found.append(Planned(name, Type.Q8_0, shape, lambda: q8_0(bits)))
+        found.append(Planned(name, types.dense, *types.of_dense(bits)))
 
     def experts(name, source, rows):
         blocks, scales = tensors[f"{source}_weight.blocks"], tensors[f"{source}_weight.scales"]
-        bias = tensors[f"{source}_bias"][:, rows]
-        shape = (len(blocks), bias.shape[1], blocks.shape[2] * MXFP4_BYTES)
-        found.append(Planned(f"{name}.weight", Type.MXFP4, shape, lambda: mxfp4(blocks, scales, rows)))
-        f32(f"{name}.bias", bias)
+        found.append(Planned(f"{name}.weight", types.experts, *types.of_experts(blocks, scales, rows)))
+        f32(f"{name}.bias", tensors[f"{source}_bias"][:, rows])
 
     matrix("token_embd.weight", tensors["embedding.weight"])
     for layer in range(config["num_hidden_layers"]):
@@ -192,18 +239,17 @@ def add_metadata(writer, config):
     add_stand_in_vocabulary(writer, config["vocab_size"])
 
 
-def write(directory, output):
+def write(directory, output, types):
     """Write the whole file."""
     config = json.loads((directory / "config.json").read_text())
     assert config["rope_ntk_alpha"] == YARN_BETA_SLOW, "GGUF would have another beta_slow"
     tensors = open_tensors(directory)
-    planned = plan(tensors, config)
+    planned = plan(tensors, config, types)
     writer = gguf.GGUFWriter(output, ARCHITECTURE)
     add_metadata(writer, config)
     for tensor in planned:
-        is_f32 = tensor.kind == Type.F32
-        size = math.prod(tensor.shape) * (4 if is_f32 else 1)
-        item_type = np.dtype(np.float32 if is_f32 else np.uint8)
+        item_type = np.dtype(ITEMS.get(tensor.kind, np.uint8))
+        size = math.prod(tensor.shape) * item_type.itemsize
         writer.add_tensor_info(tensor.name, tensor.shape, item_type, size, raw_dtype=tensor.kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -221,9 +267,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=pathlib.Path, help="config.json and *.safetensors, original layout")
     parser.add_argument("output", type=pathlib.Path, help="file to write")
+    parser.add_argument("--dense", choices=["F32", "F16", "BF16", "Q8_0"], default="Q8_0", help="type of dense matrices")
+    parser.add_argument("--experts", choices=["F32", "MXFP4"], default="MXFP4", help="type of the experts' matrices")
+    parser.add_argument("--round-dense", action="store_true", help="dense matrices by way of Q8_0")
     arguments = parser.parse_args()
     self_check()
-    write(arguments.directory, arguments.output)
+    types = Types(Type[arguments.dense], Type[arguments.experts], arguments.round_dense)
+    write(arguments.directory, arguments.output, types)
 
 
 if __name__ == "__main__":
