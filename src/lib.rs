@@ -7,7 +7,7 @@
 //! device     ▼                                 the adapter, its limits, and which kernels they suggest
 //! kernels ─► nn ─► models ─► generate          packed weights to logits: kernels, parts, the model, a sequence on it
 //! quant                                        byte arithmetic, under all of them
-//! range                                        bytes of a checkpoint that is elsewhere: HTTP ranges, validated
+//! range ─► remote                              bytes of a checkpoint that is elsewhere, and what its headers say
 //! serve                                        generate over HTTP, as OpenAI's API speaks
 //! verify                                       outside: feeds both sides, compares, and proves that it can fail
 //! ```
@@ -40,6 +40,8 @@ pub mod open;
 pub mod output;
 pub mod quant;
 pub mod range;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod remote;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod serve;
 pub mod telemetry;

@@ -16,7 +16,7 @@ pub(super) struct Files {
 }
 
 /// `*.safetensors.index.json`: which file holds which tensor.
-pub(super) struct Index {
+pub(crate) struct Index {
     path: PathBuf,
     weight_map: BTreeMap<String, String>,
     total_size: Option<u64>,
@@ -87,8 +87,13 @@ fn discover_file(path: &Path) -> Result<Files, CheckpointError> {
 impl Index {
     fn read(path: &Path) -> Result<Index, CheckpointError> {
         let text = FileBytes::map(path).map_err(|source| CheckpointError::Io { path: path.into(), source })?;
+        Index::parse(path, &text)
+    }
+
+    /// Reads the index file's text; `path` is for messages.
+    pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Index, CheckpointError> {
         let Object(file): Object<IndexFile> =
-            serde_json::from_slice(&text).map_err(|source| CheckpointError::IndexJson { path: path.into(), source })?;
+            serde_json::from_slice(text).map_err(|source| CheckpointError::IndexJson { path: path.into(), source })?;
         let Index { path, weight_map, total_size } = Index {
             path: path.into(),
             weight_map: file.weight_map,
@@ -102,6 +107,12 @@ impl Index {
         Ok(Index { path, weight_map, total_size })
     }
 
+    /// The listed files, in order.
+    pub(crate) fn listed(&self) -> Vec<String> {
+        let listed: BTreeSet<&String> = self.weight_map.values().collect();
+        listed.into_iter().cloned().collect()
+    }
+
     /// The listed files, each checked to be among those present.
     fn files(&self, present: &[String]) -> Result<BTreeSet<&str>, CheckpointError> {
         let listed: BTreeSet<&str> = self.weight_map.values().map(String::as_str).collect();
@@ -112,7 +123,7 @@ impl Index {
     }
 
     /// The index and the files' own headers must say the same.
-    pub(super) fn check(&self, shards: &[Shard]) -> Result<(), CheckpointError> {
+    pub(crate) fn check(&self, shards: &[Shard]) -> Result<(), CheckpointError> {
         let path = || self.path.clone();
         let mut held = BTreeSet::new();
         let mut want_bytes = 0;

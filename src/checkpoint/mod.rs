@@ -14,7 +14,7 @@ mod audit;
 pub mod config;
 pub mod dtype;
 mod error;
-mod index;
+pub(crate) mod index;
 mod json;
 pub mod names;
 pub mod shard;

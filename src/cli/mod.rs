@@ -13,6 +13,7 @@ mod logits;
 mod model;
 mod oracle;
 mod progress;
+mod remote;
 mod serve;
 mod serve_files;
 mod speaker;

@@ -7,11 +7,13 @@ use std::time::Instant;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use super::oracle::{self, OracleArgs};
+use super::remote::{self as elsewhere, AccessArgs, RangeArgs};
 use super::{Bar, Describe, Failure, Outcome, describe, output_exit, print};
 use crate::checkpoint::Layout;
 use crate::device::DeviceRequest;
 use crate::exit::Exit;
 use crate::open::AnyCheckpoint;
+use crate::remote::address;
 use crate::telemetry::Progress;
 use crate::verify::check::{self, CheckError, Options};
 use crate::verify::fixture::{self, FixtureError, Recipe};
@@ -26,7 +28,8 @@ use crate::verify::{Report, bench, cases, diff, explain, fault, inspect};
 /// Prove gpt-oss checkpoints, exports and this program itself right
 ///
 /// CHECKPOINT is a SafeTensors directory (OpenAI's original layout or the HF one), one *.safetensors file with its
-/// config.json beside it, or a model.bin; the content decides.
+/// config.json beside it, or a model.bin; the content decides. `check` and `inspect` also take the http or https address of a file,
+/// or of a directory (it ends with /), and read no more of it than they need.
 ///
 /// Exit codes: 0 ok, 1 verification failed, 2 usage, 3 input missing or malformed, 4 nothing was checked, 5 no suitable
 /// adapter, 6 memory limit passed, 70 internal error, 130 interrupted.
@@ -73,6 +76,8 @@ enum Command {
         #[arg(long, value_name = "N%|SIZE")]
         sample: Option<Sample>,
         #[command(flatten)]
+        access: AccessArgs,
+        #[command(flatten)]
         output: Output,
     },
     /// Show what a checkpoint is
@@ -85,7 +90,11 @@ enum Command {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        access: AccessArgs,
     },
+    /// Read one tensor through ranges of a file or an address, again and again, and compare its SHA-256
+    Range(RangeArgs),
     /// Show the first place where two checkpoints differ
     Diff {
         /// The checkpoint taken as right
@@ -152,7 +161,7 @@ enum Goldens {
 }
 
 #[derive(Debug, clap::Args)]
-struct Output {
+pub(super) struct Output {
     /// How the report is written
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
@@ -194,12 +203,20 @@ pub fn run(args: Args) -> Outcome {
             choose_adapter(adapter);
             run_cases(level, &output)
         }
-        Command::Check { checkpoint, against, level, adapter, manifest, sample, output } => {
-            choose_adapter(adapter);
+        Command::Check { checkpoint, against, level, adapter, manifest, sample, access, output } => {
+            let is_sampled = sample.is_some();
             let options = Options { level, against, manifest, sample: sample.unwrap_or_default() };
+            if let Some(address) = address(&checkpoint) {
+                return elsewhere::run_check(address, &options, is_sampled, &access, &output);
+            }
+            choose_adapter(adapter);
             run_check(&checkpoint, &options, &output)
         }
-        Command::Inspect { checkpoint, tensors, json } => {
+        Command::Range(args) => elsewhere::run(&args),
+        Command::Inspect { checkpoint, tensors, json, access } => {
+            if let Some(address) = address(&checkpoint) {
+                return elsewhere::run_inspect(address, tensors, json, &access);
+            }
             let checkpoint = open(&checkpoint)?;
             print(|out| match json {
                 true => writeln!(out, "{:#}", inspect::to_json(&checkpoint, tensors)),
@@ -260,7 +277,7 @@ fn run_check(path: &Path, options: &Options, output: &Output) -> Outcome {
 }
 
 /// Writes the report where it was asked for; its outcome is the exit code.
-fn finish(mut report: Report, start: Instant, output: &Output) -> Outcome {
+pub(super) fn finish(mut report: Report, start: Instant, output: &Output) -> Outcome {
     report.resources = Some(Resources::since(start));
     match &output.report {
         None => print(|out| report.write(output.format, out))?,

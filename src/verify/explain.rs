@@ -31,6 +31,28 @@ const CHECKPOINT_CHECKS: &[(&str, &str)] = &[
          nothing to compare with.",
     ),
     (
+        "range/open",
+        "The source answers as it must (206, the range asked for, one strong ETag, no encoding) and its header is that of a \
+         checkpoint. Red: the message says what was expected of the answer and what came; the error's name is stable.",
+    ),
+    ("range/tensor", "The tensor is in the file, and the bytes that were asked for are in the tensor."),
+    (
+        "range/read",
+        "A read, or the other source, ended in an error after the header had been read: the server changed its mind, its file or \
+         its ETag, or broke off too often.",
+    ),
+    (
+        "range/repeat",
+        "Every read of the range gives the SHA-256 of the first. Red: the server sends different bytes under one ETag. Skipped: it \
+         was read once.",
+    ),
+    (
+        "range/manifest",
+        "The tensor has the SHA-256 that the manifest records. Red: what arrives is not what was recorded: the file is another one, \
+         or the server sends other bytes than it says.",
+    ),
+    ("range/against", "The other source holds the same bytes under the same name."),
+    (
         "tensors/*",
         "A tensor of a checkpoint: alone, it holds no NaN and no scale out of range; with --against, it equals the other \
          checkpoint's tensor bit for bit, modulo model.bin's documented transforms (Q and K rows interleaved and scaled, \
@@ -114,7 +136,11 @@ fn reject(name: &str) -> Option<String> {
 
 fn checkpoint_check(name: &str) -> Option<String> {
     let (pattern, about) = CHECKPOINT_CHECKS.iter().find(|(pattern, _)| matches(pattern, name))?;
-    Some(format!("{pattern}\n\n{about}\n\nagain: gptoss-verify check CHECKPOINT [--against CHECKPOINT]"))
+    let again = match pattern.starts_with("range/") {
+        true => "range SOURCE --tensor NAME",
+        false => "check CHECKPOINT [--against CHECKPOINT]",
+    };
+    Some(format!("{pattern}\n\n{about}\n\nagain: gptoss-verify {again}"))
 }
 
 /// A typed error: the malformed inputs of the collection that give it show what it is about.

@@ -25,6 +25,8 @@ pub mod manifest;
 pub mod oracle;
 pub mod outcome;
 pub mod reject;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod remote;
 pub mod report;
 pub mod resources;
 pub mod sample;

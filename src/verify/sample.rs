@@ -28,7 +28,7 @@ impl FromStr for Sample {
 }
 
 /// A size with an optional unit: `1500`, `64KB`, `256MiB`, `1.5G`.
-fn parse_size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {

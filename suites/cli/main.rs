@@ -5,5 +5,6 @@ mod codes;
 mod oracle;
 mod program;
 mod refusals;
+mod remote;
 mod reports;
 mod text;

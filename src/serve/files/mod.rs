@@ -237,6 +237,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_body_comes_in_chunks_and_ends_where_its_file_changes() {
+        use std::io::Write;
+
+        use futures_util::StreamExt;
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(&vec![7; 3 * CHUNK_BYTES]).expect("it is written");
+        let open = OpenFile::open(file.path()).expect("it opens");
+        let version = open.version();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut chunks = body(open, version, 0..3 * CHUNK_BYTES as u64).into_data_stream();
+            let first = chunks.next().await.expect("a chunk").expect("it is read");
+            assert_eq!(first.len(), CHUNK_BYTES);
+            file.write_all(&[8]).expect("it grows");
+            assert!(chunks.next().await.expect("an end").is_err(), "two versions in one body");
+        });
+    }
+
+    #[test]
     fn names_of_loopback_are_told_from_others() {
         for name in ["localhost", "LOCALHOST:80", "127.0.0.1:8", "127.9.9.9", "[::1]:5"] {
             assert!(is_loopback_name(name), "{name}");

@@ -27,7 +27,7 @@ pub use compare::{Unit, against, describe_first};
 pub use digests::digest_checks;
 pub use kernels::kernel_checks;
 pub use logits::logit_checks;
-pub use structure::{against_source, model_bin_tokenizer};
+pub use structure::{against_source, model_bin_tokenizer, o200k_tokenizer};
 pub use values::value_checks;
 
 use super::Report;
@@ -148,7 +148,8 @@ pub fn refused(name: &str, error: &OpenError) -> Check {
     Check::fail(name, Level::Structure, error.to_string()).with_error(error.name())
 }
 
-fn opened(name: &str, checkpoint: &AnyCheckpoint) -> Check {
+/// The check that a checkpoint was opened, with what it is.
+pub fn opened(name: &str, checkpoint: &AnyCheckpoint) -> Check {
     let source = checkpoint.source();
     let c = source.config();
     let files = match checkpoint {

@@ -11,7 +11,7 @@ use crate::model_bin::{ModelBin, TokenizerSection};
 const TOKENIZER: &str = "structure/tokenizer";
 
 /// Whether a model.bin carries the o200k_harmony vocabulary, the only one gpt-oss models have.
-pub(super) fn o200k_tokenizer(model: &ModelBin) -> Check {
+pub fn o200k_tokenizer(model: &ModelBin) -> Check {
     static SECTION: OnceLock<Result<TokenizerSection, String>> = OnceLock::new();
     match SECTION.get_or_init(TokenizerSection::o200k_harmony) {
         Ok(section) => model_bin_tokenizer(model, section),
