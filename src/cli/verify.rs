@@ -12,6 +12,8 @@ use super::{Bar, Describe, Failure, Outcome, describe, output_exit, print};
 use crate::checkpoint::Layout;
 use crate::device::DeviceRequest;
 use crate::exit::Exit;
+use crate::gguf::{Gguf, is_gguf};
+use crate::mapped::FileBytes;
 use crate::open::AnyCheckpoint;
 use crate::remote::address;
 use crate::telemetry::Progress;
@@ -23,7 +25,7 @@ use crate::verify::outcome::Level;
 use crate::verify::report::Format;
 use crate::verify::resources::Resources;
 use crate::verify::sample::Sample;
-use crate::verify::{Report, bench, cases, diff, explain, fault, inspect};
+use crate::verify::{Report, bench, cases, diff, doctor, explain, fault, inspect};
 
 /// Prove gpt-oss checkpoints, exports and this program itself right
 ///
@@ -80,13 +82,16 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Show what a checkpoint is
+    /// Show what a checkpoint is; of a GGUF, whatever model it holds: metadata, types, tensors, peculiarities
     Inspect {
-        /// The checkpoint
+        /// The checkpoint, or any GGUF
         checkpoint: PathBuf,
         /// List every tensor and section
         #[arg(long)]
         tensors: bool,
+        /// Of a GGUF: say what it is, what is unusual, and what will go wrong where; reads every MXFP4 tensor
+        #[arg(long)]
+        doctor: bool,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -213,17 +218,14 @@ pub fn run(args: Args) -> Outcome {
             run_check(&checkpoint, &options, &output)
         }
         Command::Range(args) => elsewhere::run(&args),
-        Command::Inspect { checkpoint, tensors, json, access } => {
-            if let Some(address) = address(&checkpoint) {
-                return elsewhere::run_inspect(address, tensors, json, &access);
+        Command::Inspect { checkpoint, tensors, doctor, json, access } => match address(&checkpoint) {
+            Some(_) if doctor => {
+                let next = format!("gptoss-verify inspect {}", checkpoint.display());
+                Err(Failure::new(Exit::Usage, "--doctor reads whole tensors: it wants a file, not an address", next))
             }
-            let checkpoint = open(&checkpoint)?;
-            print(|out| match json {
-                true => writeln!(out, "{:#}", inspect::to_json(&checkpoint, tensors)),
-                false => inspect::write(&checkpoint, tensors, out),
-            })?;
-            Ok(Exit::Ok)
-        }
+            Some(address) => elsewhere::run_inspect(address, tensors, json, &access),
+            None => run_inspect(&checkpoint, tensors, doctor, json),
+        },
         Command::Diff { a, b } => run_diff(&a, &b),
         Command::Manifest { checkpoint, output } => write_manifest(&checkpoint, output.as_deref()),
         Command::Oracle(args) => oracle::run(&args),
@@ -299,6 +301,38 @@ fn open(path: &Path) -> Result<AnyCheckpoint, Failure> {
         let next = format!("gptoss-verify explain {}", error.name());
         Failure::new(Exit::Input, error, next)
     })
+}
+
+/// A GGUF is shown whatever model it holds; everything else is opened as a checkpoint.
+fn run_inspect(path: &Path, tensors: bool, doctor: bool, json: bool) -> Outcome {
+    if !is_gguf_file(path) {
+        if doctor {
+            let next = format!("gptoss-verify check {}", path.display());
+            return Err(Failure::new(Exit::Usage, "--doctor looks at GGUFs", next));
+        }
+        let checkpoint = open(path)?;
+        print(|out| match json {
+            true => writeln!(out, "{:#}", inspect::to_json(&checkpoint, tensors)),
+            false => inspect::write(&checkpoint, tensors, out),
+        })?;
+        return Ok(Exit::Ok);
+    }
+    let gguf = Gguf::open(path).map_err(|error| {
+        let next = format!("gptoss-verify explain {}", error.name());
+        Failure::new(Exit::Input, error, next)
+    })?;
+    let findings = doctor.then(|| doctor::examine(&gguf));
+    print(|out| match json {
+        true => writeln!(out, "{:#}", inspect::gguf::to_json(&gguf, tensors, findings.as_deref())),
+        false => inspect::gguf::write(&gguf, tensors, findings.as_deref(), out),
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// By its first bytes, or by its name where they are damaged or cannot be read.
+fn is_gguf_file(path: &Path) -> bool {
+    let start = FileBytes::map(path).map_or_else(|_| Vec::new(), |bytes| bytes[..bytes.len().min(4)].to_vec());
+    is_gguf(path, &start)
 }
 
 fn run_diff(a: &Path, b: &Path) -> Outcome {

@@ -1,7 +1,7 @@
 //! `gptoss-verify explain NAME`: what a check promises, what red means, and how to run it again.
 
 use super::cases::GROUPS;
-use super::fault::{codec, file, rope, seed, stored};
+use super::fault::{codec, file, gguf, rope, seed, stored};
 use super::golden::matches;
 use super::reject;
 
@@ -116,6 +116,7 @@ fn fault(name: &str) -> Option<String> {
             codec::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by.join(", ")))
         })
         .or_else(|| rope::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by.join(", "))))
+        .or_else(|| gguf::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by.join(", "))))
         .or_else(|| {
             seed::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), "bytes/fixture/*".into()))
         });
@@ -164,7 +165,7 @@ fn list() -> String {
     text.push_str("faults:\n");
     let names = stored::FAULTS.iter().map(|f| f.name).chain(file::FAULTS.iter().map(|f| f.name));
     let names = names.chain(codec::FAULTS.iter().map(|f| f.name)).chain(rope::FAULTS.iter().map(|f| f.name));
-    let names = names.chain(seed::FAULTS.iter().map(|f| f.name));
+    let names = names.chain(seed::FAULTS.iter().map(|f| f.name)).chain(gguf::FAULTS.iter().map(|f| f.name));
     names.for_each(|name| text.push_str(&format!("  {name}\n")));
     text
 }

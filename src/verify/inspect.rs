@@ -1,5 +1,7 @@
 //! `gptoss-verify inspect`: what a checkpoint is, section by section or tensor by tensor.
 
+pub mod gguf;
+
 use std::io::{self, Write};
 
 use serde_json::{Value, json};

@@ -14,6 +14,7 @@ pub mod cases;
 pub mod check;
 pub mod compare;
 pub mod diff;
+pub mod doctor;
 pub mod explain;
 pub mod fault;
 pub mod fixture;

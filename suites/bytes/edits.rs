@@ -7,6 +7,7 @@
 //! | `checkpoints` | sound shards under a config that they do not fit                                     |
 //! | `texts`       | `config.json`, recipes, manifests                                                    |
 //! | `directories` | checkpoints on disk: many files, an index, each in its turn damaged                  |
+//! | `gguf`        | GGUFs, as bytes; prefixes of them; a million edits of one                            |
 //! | `million`     | a million edits of two small files, against their manifests                          |
 //!
 //! No clock is asked whether a reader hangs: one that follows what a header claims beyond what the file holds takes
@@ -16,6 +17,7 @@
 mod checkpoints;
 mod containers;
 mod directories;
+mod gguf;
 pub(crate) mod headers;
 mod heap;
 mod json;

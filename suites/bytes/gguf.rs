@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use gptoss::gguf::{GgmlType, Gguf, GgufError, Index, Parsed, PeculiarityKind, Value, ValueType};
-use gptoss::verify::fixture::gguf::{File, Meta, Tensor, Written, array, sample, string, value_type};
+use gptoss::verify::fixture::gguf::{File, Meta, Tensor, Written, array, sample, sample_split, string, value_type};
 
 const PATH: &str = "far/sample.gguf";
 
@@ -245,20 +245,6 @@ fn data_of_an_unknown_type_is_refused_only_when_it_is_asked_for() {
     assert_eq!(gguf.required_tensor("absent").expect_err("absent").name(), "no-such-tensor");
 }
 
-/// A split of the sample: one tensor a file, metadata in the first.
-fn split(count: u16) -> Vec<File> {
-    let whole = sample();
-    let of = |number: u16| {
-        let mut metadata = if number == 0 { whole.metadata.clone() } else { Vec::new() };
-        metadata.push(Meta::new("split.no", value_type::U16, number.to_le_bytes()));
-        metadata.push(Meta::new("split.count", value_type::U16, count.to_le_bytes()));
-        metadata.push(Meta::new("split.tensors.count", value_type::I32, i32::from(count - 1).to_le_bytes()));
-        let tensors = number.checked_sub(1).map(|at| whole.tensors[usize::from(at)].clone());
-        File { metadata, tensors: tensors.into_iter().collect(), ..whole.clone() }
-    };
-    (0..count).map(of).collect()
-}
-
 /// Names and bytes.
 type Files = Vec<(String, Vec<u8>)>;
 
@@ -277,7 +263,7 @@ fn named(files: &[File]) -> Files {
 
 #[test]
 fn a_split_is_opened_from_any_of_its_files() {
-    let files = named(&split(4));
+    let files = named(&sample_split(4));
     for first in 0..4 {
         let gguf = open_split(&files, &files[first].0).expect("the set is whole");
         assert_eq!(gguf.parts().len(), 4);
@@ -300,23 +286,23 @@ fn a_split_that_is_no_set_is_refused() {
         let error = open_split(&files, &first).expect_err("the set is damaged");
         (error.name(), error.to_string())
     };
-    let (name, message) = error(&|files| drop(files.remove(2)), split(4));
+    let (name, message) = error(&|files| drop(files.remove(2)), sample_split(4));
     assert!(name == "split-missing" && message.contains("m-00003-of-00004.gguf: file 3 of 4"), "{message}");
     let exchange = |files: &mut Files| {
         let second = files[1].1.clone();
         files[1].1 = std::mem::replace(&mut files[2].1, second);
     };
-    let (name, message) = error(&exchange, split(4));
+    let (name, message) = error(&exchange, sample_split(4));
     assert!(name == "split-field" && message.contains("`split.no`: expected 1"), "{message}");
-    let mut files = split(3);
+    let mut files = sample_split(3);
     files[2].metadata[1] = Meta::new("split.count", value_type::U16, 4u16.to_le_bytes());
     let (name, message) = error(&|_| (), files);
     assert!(name == "split-field" && message.contains("`split.count`: expected 3"), "{message}");
-    let mut files = split(3);
+    let mut files = sample_split(3);
     files[2].tensors.push(sample().tensors[3].clone());
     let (name, message) = error(&|_| (), files);
     assert!(name == "split-field" && message.contains("`split.tensors.count`: expected 3"), "{message}");
-    let mut files = split(3);
+    let mut files = sample_split(3);
     files[2].tensors = files[1].tensors.clone();
     let (name, message) = error(&|_| (), files);
     assert!(name == "split-tensor-twice" && message.contains("norm.weight"), "{message}");
@@ -324,7 +310,7 @@ fn a_split_that_is_no_set_is_refused() {
 
 #[test]
 fn one_file_of_a_split_alone_is_named() {
-    let file = split(2).remove(1).write().bytes;
+    let file = sample_split(2).remove(1).write().bytes;
     let error = Gguf::from_bytes(Path::new(PATH), file.clone().into()).expect_err("its sibling is not there");
     assert!(error.name() == "split-missing" && error.to_string().contains("file 1 of 2"), "{error}");
     let error = open_split(&[("m.gguf".into(), file)], "m.gguf").expect_err("the name has no number");

@@ -2,6 +2,7 @@
 
 mod atomic;
 mod codes;
+mod gguf;
 mod oracle;
 mod program;
 mod refusals;

@@ -13,7 +13,7 @@ const RESIDENT_BYTES_MAX: u64 = 100 << 20;
 fn every_malformed_input_is_refused_by_name_within_a_second_and_100_mib() {
     let rejects = reject::all();
     assert!(rejects.len() >= 80);
-    for reject in rejects.iter().filter(|reject| reject.when != When::Export) {
+    for reject in rejects.iter().filter(|reject| reject.when != When::Export && !reject.base.is_gguf()) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = reject.build(directory.path()).expect("the recipe applies");
         let ran = verify(&["check", path.to_str().expect("UTF-8"), "--format", "json"]);
@@ -46,5 +46,21 @@ fn a_refused_export_writes_nothing_and_keeps_what_was_there() {
         assert!([2, 3].contains(&ran.code) && ran.stderr.contains("next: "), "{}: {}", reject.name, ran.stderr);
         assert_eq!(std::fs::read(&to).expect("still there"), b"the previous export", "{}", reject.name);
         assert_eq!(crate::program::names(outputs.path()), ["model.bin"], "{}", reject.name);
+    }
+}
+
+/// A GGUF that is no model is inspected.  That readers take little heap for it is shown in the suite of bytes.
+#[test]
+fn every_malformed_gguf_is_refused_by_name() {
+    let rejects: Vec<_> = reject::all().into_iter().filter(|reject| reject.base.is_gguf()).collect();
+    assert!(rejects.len() >= 60, "{} malformed GGUFs", rejects.len());
+    for reject in rejects.iter().filter(|reject| reject.when == When::Open) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = reject.build(directory.path()).expect("the recipe applies");
+        let ran = verify(&["inspect", path.to_str().expect("UTF-8")]);
+        let next = format!("next: gptoss-verify explain {}\n", reject.error);
+        assert!(ran.code == 3 && ran.stderr.ends_with(&next), "{}: {} {}", reject.name, ran.code, ran.stderr);
+        assert!(reject.mentions.iter().all(|text| ran.stderr.contains(text)), "{}: {}", reject.name, ran.stderr);
+        assert_eq!(ran.stdout, "", "{}", reject.name);
     }
 }

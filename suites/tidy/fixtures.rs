@@ -14,17 +14,20 @@ const REJECTS: &str = "fixtures/rejects";
 const REJECTS_MIN: usize = 80;
 
 /// The errors that a malformed input may give: file and enum.
-const ERRORS: [(&str, &str); 4] =
-    [CHECKPOINT, MODEL_BIN, ("src/model_bin/error.rs", "ExportError"), ("src/open.rs", "OpenError")];
-/// Each variant of these two needs a malformed input that gives it.  They share names, so the input's format decides.
+const ERRORS: [(&str, &str); 5] =
+    [CHECKPOINT, MODEL_BIN, GGUF, ("src/model_bin/error.rs", "ExportError"), ("src/open.rs", "OpenError")];
+/// Each variant of these three needs a malformed input that gives it.  They share names, so the input's format decides.
 const CHECKPOINT: (&str, &str) = ("src/checkpoint/error.rs", "CheckpointError");
 const MODEL_BIN: (&str, &str) = ("src/model_bin/error.rs", "ModelBinError");
+const GGUF: (&str, &str) = ("src/gguf/error.rs", "GgufError");
 
 /// Variants that no malformed input gives, with the reason.
 type Unreached = [(&'static str, &'static str)];
 const CHECKPOINT_UNREACHED: &Unreached =
     &[("not-a-checkpoint", "rejects are directories; `AnyCheckpoint` asks SafeTensors for no other file")];
 const MODEL_BIN_UNREACHED: &Unreached = &[];
+const GGUF_UNREACHED: &Unreached =
+    &[("no-such-tensor", "no tensor is asked for by name where any GGUF is read; suites/bytes/gguf.rs asks")];
 
 /// Recipes on disk, path and text, against those compiled in, name and text.
 fn recipes(folder: &str, on_disk: &[(&str, &str)], compiled: &[(&str, &str)]) -> Vec<Violation> {
@@ -176,10 +179,13 @@ fn every_error_of_a_malformed_input_exists() {
 
 #[test]
 fn every_error_has_a_malformed_input() {
+    let (gguf, others): (Vec<Reject>, Vec<Reject>) =
+        reject::all().into_iter().partition(|reject| reject.base.is_gguf());
     let (model_bin, checkpoint): (Vec<Reject>, Vec<Reject>) =
-        reject::all().into_iter().partition(|reject| reject.base == Base::ModelBin);
+        others.into_iter().partition(|reject| reject.base == Base::ModelBin);
     let errors = |rejects: Vec<Reject>| rejects.into_iter().map(|reject| reject.error).collect();
     let mut violations = silent(&errors(checkpoint), &variants(CHECKPOINT), CHECKPOINT_UNREACHED);
     violations.extend(silent(&errors(model_bin), &variants(MODEL_BIN), MODEL_BIN_UNREACHED));
+    violations.extend(silent(&errors(gguf), &variants(GGUF), GGUF_UNREACHED));
     demand_none(violations);
 }

@@ -10,6 +10,7 @@ pub mod device;
 mod exports;
 pub mod fixtures;
 pub mod ggml;
+pub mod ggufs;
 pub mod headroom;
 pub mod kernels;
 pub mod memory;
@@ -103,6 +104,13 @@ pub const GROUPS: &[Group] = &[
         about: "The strict reader opens the export; the oracle finds every tensor equal to its source; undoing the \
                 transforms gives the source's bytes.",
         run: exports::read_back_cases,
+    },
+    Group {
+        name: "bytes/gguf",
+        level: Level::Bytes,
+        about: "GGUFs by PyPI's gguf and by llama.cpp's converter: metadata, tensors, offsets and payload digests as gguf's own \
+                reader has them, one file or split; a big-endian one is refused by name. Red: the first cell that differs is named.",
+        run: ggufs::run,
     },
     Group {
         name: "bytes/reject",

@@ -14,12 +14,14 @@
 //! | [`codec`], [`block`] | a decoder, encoder or rounding          | goldens by other people's code         |
 //! | [`rope`]   | the frequencies of a RoPE variant                 | the oracle, and ggml's own angles      |
 //! | [`seed`]   | the fixture generator                             | digests by the numpy witness           |
+//! | [`gguf`]   | a reader of GGUF                                  | files that other programs wrote        |
 //! | [`forward`] | a decision of the oracle's forward pass           | an honest device, stage by stage       |
 
 pub mod block;
 pub mod codec;
 pub mod file;
 pub mod forward;
+pub mod gguf;
 pub mod rope;
 pub mod run;
 pub mod seed;

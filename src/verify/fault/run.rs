@@ -7,14 +7,14 @@ use rayon::prelude::*;
 use super::codec::{self, Codec};
 use super::file::{self, Artifact, Damage};
 use super::rope::{self, Angled};
-use super::{block, forward, seed, stored};
+use super::{block, forward, gguf, seed, stored};
 use crate::checkpoint::{Checkpoint, Layout, ModelConfig, Shard, TensorId, WeightSource};
 use crate::mapped::FileBytes;
 use crate::model_bin::{ModelBin, TokenizerSection};
 use crate::open::{AnyCheckpoint, OpenError};
 use crate::telemetry::Silent;
 use crate::verify::cases::kernels::rope::{GGML_COMPAT, REFERENCE, angle_checks};
-use crate::verify::cases::{codecs, fixtures, ggml, headroom, with_golden};
+use crate::verify::cases::{codecs, fixtures, ggml, ggufs, headroom, with_golden};
 use crate::verify::check::{self, Unit};
 use crate::verify::fixture::{Recipe, in_memory, shard_bytes, shard_plans};
 use crate::verify::manifest::Manifest;
@@ -120,6 +120,7 @@ pub fn catalogue() -> Vec<Catalogued> {
     all.par_extend(codec::FAULTS.par_iter().chain(block::FAULTS).map(planted_codec));
     all.par_extend(rope::FAULTS.par_iter().map(planted_angles));
     all.par_extend(seed::FAULTS.par_iter().map(planted_generator));
+    all.par_extend(gguf::FAULTS.par_iter().map(planted_reader));
     all.extend(forward::planted());
     all
 }
@@ -269,6 +270,11 @@ fn planted_generator(fault: &'static seed::Fault) -> Catalogued {
     let recipe = Recipe::built_in(RECIPE);
     let checks = fixtures::tensor_digest_checks(&recipe, fault.generate);
     caught(fault.name, fault.about, vec![format!("bytes/fixture/{RECIPE}/tensors")], red(checks), None)
+}
+
+fn planted_reader(fault: &'static gguf::Fault) -> Catalogued {
+    let named = fault.caught_by.iter().map(|name| name.to_string()).collect();
+    caught(fault.name, fault.about, named, red(ggufs::checks(fault.reader)), None)
 }
 
 fn red(checks: Vec<Check>) -> Vec<Check> {

@@ -52,6 +52,8 @@ tensor_goldens![
 goldens![
     "bytes/fixtures",
     "bytes/fixtures-full",
+    "bytes/gguf-py",
+    "bytes/llama-converter",
     "bytes/upstream-model-bin",
     "logits/forward",
     "tensors/bf16",

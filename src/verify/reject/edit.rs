@@ -1,5 +1,6 @@
 //! One step of damage to the files of a checkpoint.
 
+use std::ops::Range;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -116,6 +117,43 @@ pub enum Edit {
         /// The bytes.
         hex: String,
     },
+    /// Overwrites a GGUF from byte `at` of a field of the honest file.
+    GgufSet {
+        /// The file.
+        file: String,
+        /// As [`crate::verify::fixture::gguf::Written`] names it.
+        field: String,
+        /// Byte within the field.
+        #[serde(default)]
+        at: usize,
+        /// The bytes.
+        hex: String,
+    },
+    /// Keeps only what lies before byte `at` of a field.
+    GgufCut {
+        /// The file.
+        file: String,
+        /// The field.
+        field: String,
+        /// Byte within the field.
+        at: usize,
+    },
+    /// Inserts bytes in front of a field.
+    GgufInsert {
+        /// The file.
+        file: String,
+        /// The field.
+        field: String,
+        /// The bytes.
+        hex: String,
+    },
+    /// Takes a field out.
+    GgufRemove {
+        /// The file.
+        file: String,
+        /// The field.
+        field: String,
+    },
 }
 
 impl Edit {
@@ -168,8 +206,33 @@ impl Edit {
                 let start = found.ok_or(format!("no section {section}"))?.offset as usize;
                 write("model.bin", &overwritten(bytes, start + at, hex)?)
             }
+            Edit::GgufSet { file, field, at, hex } => {
+                write(file, &overwritten(read(file)?, gguf_field(file, field)?.start + at, hex)?)
+            }
+            Edit::GgufCut { file, field, at } => {
+                let mut bytes = read(file)?;
+                bytes.truncate(gguf_field(file, field)?.start + at);
+                write(file, &bytes)
+            }
+            Edit::GgufInsert { file, field, hex } => {
+                let mut bytes = read(file)?;
+                let start = gguf_field(file, field)?.start;
+                bytes.splice(start..start, parse_hex(hex)?);
+                write(file, &bytes)
+            }
+            Edit::GgufRemove { file, field } => {
+                let mut bytes = read(file)?;
+                bytes.drain(gguf_field(file, field)?);
+                write(file, &bytes)
+            }
         }
     }
+}
+
+/// Where a field of the honest file is: edits that move bytes go from back to front.
+fn gguf_field(file: &str, field: &str) -> Result<Range<usize>, String> {
+    let honest = super::honest_gguf(file).ok_or(format!("no GGUF {file}"))?;
+    honest.field(field).ok_or(format!("no field `{field}` in {file}"))
 }
 
 fn parse_hex(text: &str) -> Result<Vec<u8>, String> {

@@ -1,6 +1,6 @@
 //! Malformed inputs: recipes of damage, each with the typed error that the readers must give.
 //!
-//! A recipe starts from an honest artifact of the `small-vocab` fixture, edits it, and says how it is met (opened, its
+//! A recipe starts from an honest artifact of the `small-vocab` fixture, or from a small GGUF that is no model, edits it, and says how it is met (opened, its
 //! values read, or exported) and which error that must be.  The files in `fixtures/rejects/` hold the recipes by topic.
 
 mod edit;
@@ -15,22 +15,29 @@ pub use edit::Edit;
 
 use super::cases::fixtures::{exported_bytes, small_tokenizer};
 use super::check;
-use super::fixture::{self, Recipe, in_memory};
+use super::fixture::{self, Recipe, gguf, in_memory};
 use super::outcome::{Check, Level};
 use super::sample::Sample;
 use crate::checkpoint::Layout;
+use crate::gguf::{Gguf, GgufError};
 use crate::model_bin::export;
 use crate::open::AnyCheckpoint;
 use crate::telemetry::Silent;
 
 /// Files of recipes: topic and text.
-pub const FILES: [(&str, &str); 5] = [
+pub const FILES: [(&str, &str); 6] = [
     ("header", include_str!("../../../fixtures/rejects/header.json")),
     ("shards", include_str!("../../../fixtures/rejects/shards.json")),
     ("config", include_str!("../../../fixtures/rejects/config.json")),
     ("values", include_str!("../../../fixtures/rejects/values.json")),
     ("model-bin", include_str!("../../../fixtures/rejects/model-bin.json")),
+    ("gguf", include_str!("../../../fixtures/rejects/gguf.json")),
 ];
+
+/// The GGUF that is damaged.
+const GGUF: &str = "sample.gguf";
+/// Files of the split GGUF.
+const GGUF_FILES: u16 = 3;
 
 /// The fixture that is damaged.
 const RECIPE: &str = "small-vocab";
@@ -49,6 +56,20 @@ pub enum Base {
     HfShards,
     /// A directory that holds only `model.bin`.
     ModelBin,
+    /// A directory that holds only `sample.gguf`: [`gguf::sample`].
+    Gguf,
+    /// The same over three files.
+    GgufSplit,
+}
+
+impl Base {
+    const ALL: [Base; 7] =
+        [Base::Original, Base::OriginalShards, Base::Hf, Base::HfShards, Base::ModelBin, Base::Gguf, Base::GgufSplit];
+
+    /// Whether it is a GGUF, which holds no model.
+    pub fn is_gguf(self) -> bool {
+        matches!(self, Base::Gguf | Base::GgufSplit)
+    }
 }
 
 /// How the damaged input is met.
@@ -116,6 +137,8 @@ impl Reject {
         }
         Ok(match self.base {
             Base::ModelBin => directory.join("model.bin"),
+            Base::Gguf => directory.join(GGUF),
+            Base::GgufSplit => directory.join(gguf_split()[0].0.clone()),
             _ => directory.into(),
         })
     }
@@ -141,6 +164,10 @@ fn check(reject: &Reject) -> Check {
 
 /// The error's name and message, if there is one.
 fn meet(reject: &Reject, path: &Path) -> Option<(String, String)> {
+    if reject.base.is_gguf() {
+        let error = meet_gguf(reject, path).err()?;
+        return Some((error.name().into(), error.to_string()));
+    }
     let checkpoint = match AnyCheckpoint::open(path) {
         Ok(checkpoint) => checkpoint,
         Err(error) => return Some((error.name().into(), error.to_string())),
@@ -161,16 +188,33 @@ fn meet(reject: &Reject, path: &Path) -> Option<(String, String)> {
     }
 }
 
+/// A GGUF that is no model: opened, and for [`When::Values`] every tensor's data asked for.
+fn meet_gguf(reject: &Reject, path: &Path) -> Result<(), GgufError> {
+    let opened = Gguf::open(path)?;
+    match reject.when {
+        When::Values => opened.tensors().try_for_each(|tensor| tensor.bytes().map(drop)),
+        _ => Ok(()),
+    }
+}
+
+/// The files of the split GGUF.
+fn gguf_split() -> Vec<(String, gguf::Written)> {
+    let name = |number: u16| format!("sample-{number:05}-of-{GGUF_FILES:05}.gguf");
+    (1..).map(name).zip(gguf::sample_split(GGUF_FILES).iter().map(gguf::File::write)).collect()
+}
+
+/// The GGUF of that name before any damage, for the places of its fields.
+fn honest_gguf(file: &str) -> Option<gguf::Written> {
+    let whole = (GGUF.to_string(), gguf::sample().write());
+    gguf_split().into_iter().chain([whole]).find(|(name, _)| name == file).map(|(_, written)| written)
+}
+
 type Files = Vec<(String, Vec<u8>)>;
 
 /// The files of an honest artifact, made once.
 fn base_files(base: Base) -> &'static Files {
     static BASES: OnceLock<Vec<(Base, Files)>> = OnceLock::new();
-    let bases = BASES.get_or_init(|| {
-        [Base::Original, Base::OriginalShards, Base::Hf, Base::HfShards, Base::ModelBin]
-            .map(|base| (base, honest_files(base)))
-            .into()
-    });
+    let bases = BASES.get_or_init(|| Base::ALL.map(|base| (base, honest_files(base))).into());
     &bases.iter().find(|(known, _)| *known == base).expect("every base is made").1
 }
 
@@ -181,6 +225,8 @@ fn honest_files(base: Base) -> Files {
         Base::OriginalShards => (Layout::Original, 3),
         Base::Hf => (Layout::Hf, 1),
         Base::HfShards => (Layout::Hf, 3),
+        Base::Gguf => return vec![(GGUF.into(), gguf::sample().write().bytes)],
+        Base::GgufSplit => return gguf_split().into_iter().map(|(name, written)| (name, written.bytes)).collect(),
         Base::ModelBin => {
             let source = in_memory(&recipe, Layout::Original, 1).expect("the recipe is valid");
             let section = small_tokenizer(recipe.vocab as usize);

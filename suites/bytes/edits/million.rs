@@ -30,7 +30,7 @@ const DRAWS_MAX: u64 = 64;
 
 /// One change of a file.
 #[derive(Debug, Clone, PartialEq)]
-enum Edit {
+pub(super) enum Edit {
     FlipBit { at: usize, bit: u32 },
     SetByte { at: usize, xor: u8 },
     Overwrite { at: usize, with: Vec<u8> },
@@ -107,6 +107,20 @@ impl Draw {
     }
 }
 
+/// The edit of a file that has that number: the first of its draws that changes the file.
+pub(super) fn edit_of(name: &str, file: &[u8], head_bytes: usize, number: u64) -> (Edit, Vec<u8>) {
+    let key = |again: u64| fnv1a_64(name.bytes().chain(number.to_le_bytes()).chain(again.to_le_bytes())) | 1;
+    (0..DRAWS_MAX)
+        .map(|again| {
+            let mut draw = Draw { key: key(again), counter: 0 };
+            let edit = Edit::draw(&mut draw, file.len(), head_bytes);
+            let edited = edit.apply(file);
+            (edit, edited)
+        })
+        .find(|(_, edited)| edited != file)
+        .unwrap_or_else(|| panic!("{name} edit {number}: no draw changes the file"))
+}
+
 /// What became of an edit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Met {
@@ -137,16 +151,7 @@ impl Target {
 
     /// The edit of that number: the first of its draws that changes the file.
     fn edit(&self, number: u64) -> (Edit, Vec<u8>) {
-        let key = |again: u64| fnv1a_64(self.name.bytes().chain(number.to_le_bytes()).chain(again.to_le_bytes())) | 1;
-        (0..DRAWS_MAX)
-            .map(|again| {
-                let mut draw = Draw { key: key(again), counter: 0 };
-                let edit = Edit::draw(&mut draw, self.file.len(), self.head_bytes);
-                let edited = edit.apply(&self.file);
-                (edit, edited)
-            })
-            .find(|(_, edited)| *edited != self.file)
-            .unwrap_or_else(|| panic!("{} edit {number}: no draw changes the file", self.name))
+        edit_of(self.name, &self.file, self.head_bytes, number)
     }
 
     /// Meets the edit of that number; its kind and fate, or a description of what went undetected.
