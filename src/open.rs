@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, CheckpointError, WeightSource};
+use crate::gguf::{self, DialectError, GgufModel};
 use crate::mapped::FileBytes;
 use crate::model_bin::{ModelBin, ModelBinError};
 
@@ -13,6 +14,8 @@ pub enum AnyCheckpoint {
     SafeTensors(Checkpoint),
     /// A model.bin.
     ModelBin(ModelBin),
+    /// A gpt-oss GGUF, in one file or split.
+    Gguf(GgufModel),
 }
 
 /// Why no checkpoint could be opened.
@@ -24,8 +27,11 @@ pub enum OpenError {
     /// A model.bin was refused.
     #[error(transparent)]
     ModelBin(#[from] ModelBinError),
+    /// A GGUF was refused.
+    #[error(transparent)]
+    Gguf(#[from] DialectError),
     /// The content is of another format.
-    #[error("{path}: expected a SafeTensors directory, a *.safetensors file or a model.bin, found {found}", path = path.display())]
+    #[error("{path}: expected a SafeTensors directory, a *.safetensors file, a model.bin or a GGUF, found {found}", path = path.display())]
     UnknownFormat {
         /// The file.
         path: PathBuf,
@@ -40,6 +46,7 @@ impl OpenError {
         match self {
             OpenError::Checkpoint(e) => e.name(),
             OpenError::ModelBin(e) => e.name(),
+            OpenError::Gguf(e) => e.name(),
             OpenError::UnknownFormat { .. } => "unknown-format",
         }
     }
@@ -58,13 +65,15 @@ impl AnyCheckpoint {
         if start.starts_with(b"GPT-OSS") || path.extension().is_some_and(|e| e == "bin") {
             return Ok(AnyCheckpoint::ModelBin(ModelBin::open(path)?));
         }
+        if gguf::is_gguf(path, start) {
+            return Ok(AnyCheckpoint::Gguf(GgufModel::open(path)?));
+        }
         let looks_like_safetensors = start.get(8) == Some(&b'{');
         if looks_like_safetensors || path.extension().is_some_and(|e| e == "safetensors") {
             return Ok(AnyCheckpoint::SafeTensors(Checkpoint::open(path)?));
         }
         let found = match start {
             [] => "an empty file".to_string(),
-            _ if start.starts_with(b"GGUF") => "a GGUF file, which this version does not read".to_string(),
             _ => format!("a file that begins with `{}`", start.escape_ascii()),
         };
         Err(OpenError::UnknownFormat { path: path.into(), found })
@@ -75,6 +84,7 @@ impl AnyCheckpoint {
         match self {
             AnyCheckpoint::SafeTensors(checkpoint) => checkpoint,
             AnyCheckpoint::ModelBin(model) => model,
+            AnyCheckpoint::Gguf(model) => model,
         }
     }
 
@@ -83,6 +93,7 @@ impl AnyCheckpoint {
         match self {
             AnyCheckpoint::SafeTensors(checkpoint) => checkpoint.warnings(),
             AnyCheckpoint::ModelBin(_) => &[],
+            AnyCheckpoint::Gguf(model) => model.warnings(),
         }
     }
 }

@@ -150,40 +150,72 @@ impl ModelConfig {
 
     fn validate(&self, fields: &Fields) -> Result<(), CheckpointError> {
         let hf = fields.is_hf();
-        let experts_key = if hf { "num_local_experts" } else { "num_experts" };
-        let per_token_key = if hf { "num_experts_per_tok" } else { "experts_per_token" };
+        let key = |field: &'static str| {
+            let key = match field {
+                "experts" if hf => "num_local_experts",
+                "experts" => "num_experts",
+                "experts_per_token" if hf => "num_experts_per_tok",
+                "heads" => "num_attention_heads",
+                "kv_heads" => "num_key_value_heads",
+                "hidden" => "hidden_size",
+                "intermediate" => "intermediate_size",
+                "rope.scaling_factor" if hf => "rope_scaling.factor",
+                "rope.scaling_factor" => "rope_scaling_factor",
+                "rope.theta" => "rope_theta",
+                other => other,
+            };
+            key.to_string()
+        };
+        match self.broken_rule(&key) {
+            None => Ok(()),
+            Some(broken) => Err(fields.rule(&broken.key, broken.want, broken.found)),
+        }
+    }
+
+    /// The first rule between numbers that is broken; `key` says what the file at hand calls a field of this type.
+    pub(crate) fn broken_rule(&self, key: &dyn Fn(&'static str) -> String) -> Option<BrokenRule> {
+        let broken = |field, want: String, found: String| Some(BrokenRule { key: key(field), want, found });
         if self.experts_per_token > self.experts {
-            let want = format!("at most {experts_key} = {}", self.experts);
-            return Err(fields.rule(per_token_key, want, self.experts_per_token));
+            let want = format!("at most {} = {}", key("experts"), self.experts);
+            return broken("experts_per_token", want, self.experts_per_token.to_string());
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
-            let want = format!("a multiple of num_key_value_heads = {}", self.kv_heads);
-            return Err(fields.rule("num_attention_heads", want, self.heads));
+            let want = format!("a multiple of {} = {}", key("kv_heads"), self.kv_heads);
+            return broken("heads", want, self.heads.to_string());
         }
         if !self.head_dim.is_multiple_of(2) {
-            return Err(fields.rule("head_dim", "an even number".into(), self.head_dim));
+            return broken("head_dim", "an even number".into(), self.head_dim.to_string());
         }
-        for (key, width) in [("hidden_size", self.hidden), ("intermediate_size", self.intermediate)] {
+        for (field, width) in [("hidden", self.hidden), ("intermediate", self.intermediate)] {
             if !width.is_multiple_of(MXFP4_BLOCK_VALUES) {
-                return Err(fields.rule(key, format!("a multiple of {MXFP4_BLOCK_VALUES} (MXFP4 blocks)"), width));
+                return broken(field, format!("a multiple of {MXFP4_BLOCK_VALUES} (MXFP4 blocks)"), width.to_string());
             }
         }
         let context = self.rope.context_length() as u64;
         if !(1..=limits::CONTEXT_MAX).contains(&context) {
-            let key = if hf { "rope_scaling.factor" } else { "rope_scaling_factor" };
             let want = format!("a factor that extends the context to 1 to {} tokens", limits::CONTEXT_MAX);
-            return Err(fields.rule(key, want, format!("{context} tokens")));
+            return broken("rope.scaling_factor", want, format!("{context} tokens"));
         }
         if self.rope.theta <= 1.0 {
-            return Err(fields.rule("rope_theta", "a base above 1".into(), self.rope.theta));
+            return broken("rope.theta", "a base above 1".into(), self.rope.theta.to_string());
         }
         let (low, high) = self.rope.correction_range(self.head_dim);
         if !(low.is_finite() && high.is_finite() && low < high) {
             let want = "YaRN constants whose correction range is finite and increasing".to_string();
-            return Err(fields.rule("rope_theta", want, format!("range {low}..{high}")));
+            return broken("rope.theta", want, format!("range {low}..{high}"));
         }
-        Ok(())
+        None
     }
+}
+
+/// A rule between a config's numbers that does not hold.
+pub(crate) struct BrokenRule {
+    /// What the file calls the field.
+    pub(crate) key: String,
+    /// The rule.
+    pub(crate) want: String,
+    /// What was found.
+    pub(crate) found: String,
 }
 
 fn original(f: &Fields) -> Result<ModelConfig, CheckpointError> {

@@ -29,7 +29,7 @@ pub use dtype::Dtype;
 pub use error::CheckpointError;
 pub use names::{Role, TensorId};
 pub use shard::{Shard, TensorEntry};
-pub use source::{Layout, WeightSource};
+pub use source::{Layout, NotExact, WeightSource};
 
 use crate::mapped::FileBytes;
 use audit::Placement;

@@ -11,7 +11,8 @@ use super::{Bar, Failure, output_exit};
 use crate::device::{Compute, DeviceError, DeviceRequest};
 use crate::exit::Exit;
 use crate::generate::session::{CHUNK_DEFAULT, Session, SessionError, SessionOptions};
-use crate::generate::tokenizer::{Tokenizer, hf_vocabulary};
+use crate::generate::tokenizer::{Tokenizer, gguf_vocabulary, hf_vocabulary};
+use crate::gguf::GgufModel;
 use crate::kernels::codec::KvType;
 use crate::kernels::family::Family;
 use crate::models::gpt_oss::GptOss;
@@ -115,6 +116,15 @@ fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Where the vocabulary of a GGUF, if it has one, is not the bundled one (or a start of it, as small models have).
+pub(super) fn other_vocabulary(model: &GgufModel) -> Option<String> {
+    let tokens = match gguf_vocabulary(model.tokens()?, &model.token_kinds()) {
+        Ok(tokens) => tokens,
+        Err(error) => return Some(error.to_string()),
+    };
+    Tokenizer::o200k_harmony().compare_start(tokens).err().map(|error| error.to_string())
+}
+
 /// Compares the tokenizer that comes with a checkpoint, if one does, with the bundled one.
 fn check_tokenizer(checkpoint: &AnyCheckpoint, path: &Path) -> Result<(), Failure> {
     let ours = Tokenizer::o200k_harmony();
@@ -125,6 +135,9 @@ fn check_tokenizer(checkpoint: &AnyCheckpoint, path: &Path) -> Result<(), Failur
     if let AnyCheckpoint::ModelBin(model) = checkpoint {
         let tokens = (0..).zip(model.tokenizer().text_tokens());
         return ours.compare(tokens).map_err(|e| failed(path, e.to_string()));
+    }
+    if let AnyCheckpoint::Gguf(model) = checkpoint {
+        return other_vocabulary(model).map_or(Ok(()), |difference| Err(failed(path, difference)));
     }
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
     let file = folder.join("tokenizer.json");
@@ -186,7 +199,9 @@ impl ModelArgs {
                     Failure::new(Exit::MemoryLimit, error, next)
                 }
                 LoadError::TooLargeForBuffer { .. } => Failure::new(Exit::NoAdapter, error, "gptoss devices"),
-                LoadError::Geometry { .. } | LoadError::Scale { .. } => Failure::new(Exit::Input, error, &inspect),
+                LoadError::Geometry { .. } | LoadError::Scale { .. } | LoadError::Layout { .. } => {
+                    Failure::new(Exit::Input, error, &inspect)
+                }
             },
         )
     }

@@ -12,6 +12,7 @@ use super::{Bar, Describe, Failure, Outcome, describe, output_exit, print};
 use crate::checkpoint::Layout;
 use crate::device::DeviceRequest;
 use crate::exit::Exit;
+use crate::gguf::dialect::GgufExportError;
 use crate::gguf::{Gguf, is_gguf};
 use crate::mapped::FileBytes;
 use crate::open::AnyCheckpoint;
@@ -191,6 +192,8 @@ enum FixtureLayout {
     Original,
     /// Hugging Face's: model.layers.N.*
     Hf,
+    /// DIR/model.gguf, as llama.cpp names and packs tensors; dense ones BF16
+    Gguf,
 }
 
 /// Runs a parsed command line.
@@ -381,6 +384,7 @@ fn write_fixture(recipe: &str, layout: FixtureLayout, shards: usize, out: &Path)
     let layout = match layout {
         FixtureLayout::Original => Layout::Original,
         FixtureLayout::Hf => Layout::Hf,
+        FixtureLayout::Gguf => Layout::Gguf,
     };
     let bar = Bar::new();
     fixture::write(&recipe, layout, shards, out, &bar).map_err(|error| {
@@ -389,7 +393,13 @@ fn write_fixture(recipe: &str, layout: FixtureLayout, shards: usize, out: &Path)
             FixtureError::Shards { .. } => (Exit::Usage, "gptoss-verify fixture --help"),
             FixtureError::ForeignDirectory { .. } => (Exit::Usage, "choose another --out"),
             FixtureError::NoSpace { .. } => (Exit::Internal, "free some space, or choose another --out"),
-            FixtureError::Output { source, .. } => (output_exit(source), "choose another --out"),
+            FixtureError::Output { source, .. } | FixtureError::Gguf(GgufExportError::Output { source, .. }) => {
+                (output_exit(source), "choose another --out")
+            }
+            FixtureError::Gguf(GgufExportError::NoSpace { .. }) => {
+                (Exit::Internal, "free some space, or choose another --out")
+            }
+            FixtureError::Gguf(_) => (Exit::Input, "choose another recipe, or another --layout"),
         };
         Failure::new(exit, &error, next)
     })?;

@@ -22,11 +22,12 @@
 //! What the specification forbids is a [`GgufError`]; what it allows and ggml refuses, or is merely unusual, is a
 //! [`Peculiarity`].  A type that is not known is indexed, and an error only when its data is asked for.
 //!
-//! This module knows GGUF, not gpt-oss: names and metadata keys mean nothing here.
+//! This module knows GGUF, not gpt-oss: names and metadata keys mean nothing but in [`dialect`].
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 mod cursor;
+pub mod dialect;
 mod error;
 mod file;
 mod ggml_type;
@@ -37,6 +38,7 @@ pub mod split;
 mod tensors;
 mod value;
 
+pub use dialect::{Dialect, DialectError, Encoding, GgufModel, StoredPart, export_gguf};
 pub use error::GgufError;
 pub use file::{Gguf, Located, Part, is_gguf};
 pub use ggml_type::{Block, GgmlType};

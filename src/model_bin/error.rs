@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{CheckpointError, NotExact};
 
 /// Why a model.bin was refused.  [`ModelBinError::name`] is the variant's stable kebab-case name.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr)]
@@ -56,6 +56,8 @@ impl ModelBinError {
 pub enum ExportError {
     #[error(transparent)]
     Source(#[from] CheckpointError),
+    #[error(transparent)]
+    NotExact(#[from] NotExact),
     #[error("{path}: {source}", path = path.display())]
     Output { path: PathBuf, source: io::Error },
     #[error("{path}: needs {want_bytes} bytes, the file system has {found_bytes} free", path = path.display())]

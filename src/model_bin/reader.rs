@@ -1,6 +1,8 @@
 //! A strict reader: one pass over prefix and padding, then typed views of every tensor.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::ModelBinError;
@@ -8,7 +10,8 @@ use super::header::{Header, ModelHeader};
 use super::layout::{Part, Plan, SCALE_OFFSET, Section};
 use super::qkv;
 use super::tokenizer::Tokenizer;
-use crate::checkpoint::{Layout, ModelConfig, TensorId, WeightSource};
+use crate::checkpoint::source::gather;
+use crate::checkpoint::{Layout, ModelConfig, NotExact, TensorId, WeightSource};
 use crate::mapped::FileBytes;
 
 /// An open model.bin.
@@ -85,17 +88,30 @@ impl ModelBin {
     /// QKV is de-interleaved and un-scaled (exact up to subnormals, see [`qkv`]), scales lose their offset, the rest
     /// is a copy.  Allocates the tensor.
     pub fn restore(&self, tensor: TensorId) -> Vec<u8> {
-        let mut bytes = self.segments(tensor).concat();
+        let bytes = self.segments(tensor).iter().map(|segment| segment.len()).sum();
+        self.restored(tensor, 0..bytes).into_owned()
+    }
+
+    /// A part of a restored tensor.
+    fn restored(&self, tensor: TensorId, range: Range<usize>) -> Cow<'_, [u8]> {
+        let segments = self.segments(tensor);
+        let mut bytes = gather(&segments, range.clone());
         if tensor.role.is_qkv() {
-            let (stored, row_bytes) = (bytes.clone(), tensor.row_bytes(&self.config));
+            let row_bytes = tensor.row_bytes(&self.config);
+            let mut restored = Vec::new();
             for head in qkv::head_rows(&self.config) {
-                let range = head.rows.start * row_bytes..head.rows.end * row_bytes;
-                if let Some(scale) = head.scale {
-                    qkv::restore_head(&stored[range.clone()], scale, self.config.head_dim, &mut bytes[range]);
+                let Some(scale) = head.scale else { continue };
+                let (start, end) = (head.rows.start * row_bytes, head.rows.end * row_bytes);
+                let (from, to) = (range.start.max(start), range.end.min(end));
+                if from < to {
+                    restored.resize(end - start, 0);
+                    qkv::restore_head(&gather(&segments, start..end), scale, self.config.head_dim, &mut restored);
+                    bytes.to_mut()[from - range.start..to - range.start]
+                        .copy_from_slice(&restored[from - start..to - start]);
                 }
             }
         } else if tensor.role.is_scales() {
-            bytes.iter_mut().for_each(|scale| *scale = scale.wrapping_sub(SCALE_OFFSET));
+            bytes.to_mut().iter_mut().for_each(|scale| *scale = scale.wrapping_sub(SCALE_OFFSET));
         }
         bytes
     }
@@ -139,6 +155,10 @@ impl WeightSource for ModelBin {
     fn segments(&self, tensor: TensorId) -> Vec<&[u8]> {
         let sections = self.sections.get(&tensor).expect("an open model.bin holds every tensor of its header");
         sections.iter().map(|&index| self.data(&self.plan.sections()[index])).collect()
+    }
+
+    fn read(&self, tensor: TensorId, range: Range<usize>) -> Result<Cow<'_, [u8]>, NotExact> {
+        Ok(self.restored(tensor, range))
     }
 
     fn will_read(&self, bytes: &[u8]) {

@@ -1,11 +1,14 @@
-//! The exporter: any SafeTensors checkpoint → model.bin, byte for byte what OpenAI's Metal converter writes.
+//! The exporter: any SafeTensors checkpoint, or a GGUF that lost nothing → model.bin, byte for byte what OpenAI's Metal
+//! converter writes.
 //!
 //! The plan says where every array goes, so arrays are written by offset, from the map, on all cores; nothing is
 //! held but one scratch buffer a thread.  Every byte is checked on its way ([`values`]): a NaN or a scale that would
 //! overflow ends the export, and with it the pending file.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -15,8 +18,7 @@ use super::header::{Header, ModelHeader};
 use super::layout::{ACTIVE_EXPERTS, HEAD_DIM, Part, Plan, SCALE_OFFSET, Section};
 use super::qkv;
 use super::tokenizer::TokenizerSection;
-use crate::checkpoint::source::slice_of;
-use crate::checkpoint::{Layout, ModelConfig, Role, WeightSource, values};
+use crate::checkpoint::{Layout, ModelConfig, Role, TensorId, WeightSource, values};
 use crate::output::{PendingFile, free_bytes, write_all_at};
 use crate::telemetry::Progress;
 
@@ -89,13 +91,11 @@ fn check_representable(source: &dyn WeightSource, tokenizer: &TokenizerSection) 
     Ok(())
 }
 
-/// One piece of a section: `source` bytes go to `offset`.
-struct Job<'a> {
-    section: Section,
-    source: &'a [u8],
+/// One piece of a section: these bytes of a tensor go to `offset`.
+struct Job {
+    tensor: TensorId,
+    range: Range<usize>,
     offset: u64,
-    /// Index of the first element in its tensor, for messages.
-    first: u64,
     action: Action,
 }
 
@@ -116,20 +116,17 @@ struct Export<'a> {
     progress: &'a dyn Progress,
 }
 
-impl<'a> Export<'a> {
-    fn jobs(&self, section: &Section) -> Vec<Job<'a>> {
+impl Export<'_> {
+    fn jobs(&self, section: &Section) -> Vec<Job> {
         let Some(tensor) = section.part.tensor() else { return Vec::new() };
-        let segments = self.source.segments(tensor);
-        let element_bytes = tensor.role.dtype().bytes();
         let start = match section.part {
             Part::Expert(_, expert) => expert * tensor.row_bytes(self.config),
             _ => 0,
         };
         let job = |at: usize, len: usize, action: Action| Job {
-            section: *section,
-            source: slice_of(&segments, start + at, len),
+            tensor,
+            range: start + at..start + at + len,
             offset: section.offset + at as u64,
-            first: ((start + at) / element_bytes) as u64,
             action,
         };
         let pieces = |from: usize, to: usize| (from..to).step_by(JOB_BYTES).map(move |at| (at, JOB_BYTES.min(to - at)));
@@ -158,20 +155,24 @@ impl<'a> Export<'a> {
         if self.progress.cancelled() {
             return Err(ExportError::Interrupted { path: self.path.into() });
         }
-        let tensor = job.section.part.tensor().expect("only tensors become jobs");
-        self.source.will_read(job.source);
-        values::check(self.source.path(), tensor, job.source, job.first)?;
+        let tensor = job.tensor;
+        let source = self.source.read(tensor, job.range.clone())?;
+        if let Cow::Borrowed(mapped) = &source {
+            self.source.will_read(mapped);
+        }
+        let first = (job.range.start / tensor.role.dtype().bytes()) as u64;
+        values::check(self.source.path(), tensor, &source, first)?;
         let stored = match job.action {
-            Action::Copy => job.source,
+            Action::Copy => &source,
             Action::StoreHead(scale) => {
-                scratch.resize(job.source.len(), 0);
-                qkv::store_head(job.source, scale, self.config.head_dim, scratch);
-                scratch
+                scratch.resize(source.len(), 0);
+                qkv::store_head(&source, scale, self.config.head_dim, scratch);
+                scratch.as_slice()
             }
             Action::OffsetScales => {
                 scratch.clear();
                 // No overflow: the check above refused scales beyond the limit.
-                scratch.extend(job.source.iter().map(|scale| scale + SCALE_OFFSET));
+                scratch.extend(source.iter().map(|scale| scale + SCALE_OFFSET));
                 scratch
             }
         };

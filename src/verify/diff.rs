@@ -65,9 +65,12 @@ fn prefix_difference(a: &ModelBin, b: &ModelBin) -> Option<FirstDifference> {
 fn tensor_difference(a: &dyn WeightSource, b: &dyn WeightSource) -> Option<FirstDifference> {
     let vocab_rows = a.vocab_rows().min(b.vocab_rows());
     let units = Unit::all(a.config(), vocab_rows);
-    let differs = |unit: &&Unit| unit.comparable(a, b) != unit.comparable(b, a);
+    let differs = |unit: &&Unit| check::differs(unit, b, a).is_some();
     let unit = units.par_iter().find_first(differs)?;
-    let (want, found) = (unit.comparable(a, b), unit.comparable(b, a));
+    let (Ok(want), Ok(found)) = (unit.comparable(a, b), unit.comparable(b, a)) else {
+        let (place, what) = (unit.tensor.to_string(), check::differs(unit, b, a)?);
+        return Some(FirstDifference { place, what, dump: Vec::new(), looks_like: None });
+    };
     let difference = difference(&want, &found, unit.tensor.role.dtype().bytes())?;
     let looks_like = unit.likely_cause(a, b, &found);
     let dump = match &difference {

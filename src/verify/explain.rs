@@ -1,7 +1,7 @@
 //! `gptoss-verify explain NAME`: what a check promises, what red means, and how to run it again.
 
 use super::cases::GROUPS;
-use super::fault::{codec, file, gguf, rope, seed, stored};
+use super::fault::{codec, file, gguf, gguf_model, rope, seed, stored};
 use super::golden::matches;
 use super::reject;
 
@@ -17,7 +17,8 @@ const CHECKPOINT_CHECKS: &[(&str, &str)] = &[
         "structure/tokenizer",
         "The tokenizer section of a model.bin is o200k_harmony, byte for byte as OpenAI's converter writes it. Red: the first \
          slot or token id that differs is named; the file was made for another vocabulary, or by a converter that fills the \
-         special-token slots differently.",
+         special-token slots differently. The tokens of a GGUF are o200k_harmony's, or a small model's a start of them. \
+         Skipped: a GGUF without tokens.",
     ),
     (
         "structure/config",
@@ -57,7 +58,9 @@ const CHECKPOINT_CHECKS: &[(&str, &str)] = &[
         "A tensor of a checkpoint: alone, it holds no NaN and no scale out of range; with --against, it equals the other \
          checkpoint's tensor bit for bit, modulo model.bin's documented transforms (Q and K rows interleaved and scaled, \
          scales + 14), which an independent oracle applies. Red: the first differing element is shown with both values, and \
-         the fault of the catalogue that gives exactly this difference, if one does.",
+         the fault of the catalogue that gives exactly this difference, if one does. A quantised tensor of a GGUF is \
+         held against the other side by its type's rule: F16 the nearest half, Q8_0 the scale amax/127 and the nearest code. \
+         Skipped: a type without such a rule, whose error is told.",
     ),
     (
         "kernels*",
@@ -113,6 +116,9 @@ fn fault(name: &str) -> Option<String> {
     let found = stored
         .or_else(|| file::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by.join(", "))))
         .or_else(|| {
+            gguf_model::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by.join(", ")))
+        })
+        .or_else(|| {
             codec::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by.join(", ")))
         })
         .or_else(|| rope::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by.join(", "))))
@@ -166,6 +172,7 @@ fn list() -> String {
     let names = stored::FAULTS.iter().map(|f| f.name).chain(file::FAULTS.iter().map(|f| f.name));
     let names = names.chain(codec::FAULTS.iter().map(|f| f.name)).chain(rope::FAULTS.iter().map(|f| f.name));
     let names = names.chain(seed::FAULTS.iter().map(|f| f.name)).chain(gguf::FAULTS.iter().map(|f| f.name));
+    let names = names.chain(gguf_model::FAULTS.iter().map(|f| f.name));
     names.for_each(|name| text.push_str(&format!("  {name}\n")));
     text
 }

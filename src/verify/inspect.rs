@@ -113,6 +113,17 @@ fn rows(checkpoint: &AnyCheckpoint) -> Vec<Row> {
                 })
             })
             .collect(),
+        AnyCheckpoint::Gguf(model) => {
+            let row = |at: crate::gguf::Located| Row {
+                file: at.part.index.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                name: at.info.name.clone(),
+                dtype: at.info.ggml_type.to_string(),
+                shape: at.info.dims.clone(),
+                offset: at.part.index.data_offset + at.info.offset,
+                bytes: at.info.bytes.unwrap_or_default(),
+            };
+            model.gguf().tensors().map(row).collect()
+        }
         AnyCheckpoint::ModelBin(model) => {
             let file = model.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
             model.plan().sections().iter().map(|section| model_bin_row(model, &file, section)).collect()

@@ -35,6 +35,7 @@ impl Manifest {
         let files = match checkpoint {
             AnyCheckpoint::ModelBin(model) => vec![model_bin_file(model, progress)],
             AnyCheckpoint::SafeTensors(checkpoint) => safetensors_files(checkpoint, progress),
+            AnyCheckpoint::Gguf(model) => model.gguf().parts().iter().map(|part| gguf_file(part, progress)).collect(),
         };
         Manifest { schema: SCHEMA, layout, files }
     }
@@ -69,6 +70,33 @@ fn section_of(section: &Section) -> String {
         },
         Part::Padding => unreachable!("padding is given its predecessor's section"),
     }
+}
+
+/// Header, tensors in the order of their data, and what lies between them.
+fn gguf_file(part: &crate::gguf::Part, progress: &dyn Progress) -> FileDigests {
+    let (index, file) = (&part.index, &part.file);
+    let name = index.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut tensors: Vec<(usize, &str, Option<u64>)> = (index.tensors.iter())
+        .map(|info| ((index.data_offset + info.offset) as usize, info.name.as_str(), info.bytes))
+        .collect();
+    tensors.sort_unstable();
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut at = 0;
+    let mut push = |section: &str, name: &str, end: usize| {
+        if end > at {
+            let (section, name) = (section.to_string(), name.to_string());
+            pieces.push(Piece { section, name, offset: at as u64, bytes: &file[at..end] });
+            at = end;
+        }
+    };
+    let starts = tensors.iter().skip(1).map(|tensor| tensor.0).chain([file.len()]);
+    push("header", "header", tensors.first().map_or(file.len(), |first| first.0));
+    for (&(start, name, bytes), next) in tensors.iter().zip(starts) {
+        // A tensor of unknown type reaches to the next.
+        push(name, name, bytes.map_or(next, |bytes| start + bytes as usize));
+        push(name, "padding", next);
+    }
+    file_digests(name, file, pieces, progress)
 }
 
 fn safetensors_files(checkpoint: &Checkpoint, progress: &dyn Progress) -> Vec<FileDigests> {

@@ -4,5 +4,6 @@ mod cases;
 mod doctor;
 mod edits;
 mod gguf;
+mod gguf_models;
 mod interchange;
 mod ranges;

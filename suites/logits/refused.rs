@@ -7,13 +7,15 @@ use cubecl::future::block_on;
 use gptoss::checkpoint::{Checkpoint, Layout, Role, Shard, TensorId};
 use gptoss::device::{Compute, DeviceError, DeviceRequest};
 use gptoss::generate::session::{CHUNK_MAX, Session, SessionError, SessionOptions};
+use gptoss::gguf::GgufModel;
+use gptoss::gguf::dialect::DenseType;
 use gptoss::kernels::codec::KvType;
 use gptoss::models::gpt_oss::GptOss;
 use gptoss::models::gpt_oss::load::{LoadError, LoadOptions, footprint};
 use gptoss::nn::rope::RopeVariant;
 use gptoss::open::AnyCheckpoint;
 use gptoss::telemetry::{Progress, Silent};
-use gptoss::verify::fixture::{Recipe, in_memory, shard_bytes, shard_plans};
+use gptoss::verify::fixture::{Recipe, gguf_bytes, in_memory, shard_bytes, shard_plans};
 
 const CONTEXT: usize = 256;
 const OPTIONS: LoadOptions = LoadOptions {
@@ -93,6 +95,16 @@ fn a_matrix_that_no_buffer_holds_is_refused() {
                 ("tensor `block.0.attn.qkv.weight`", 65 * 64 * 16384 * 2, 128 << 20)
             );
         }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_gguf_is_refused() {
+    let bytes = gguf_bytes(&Recipe::built_in("small-vocab"), DenseType::Bf16).expect("the recipe can be written");
+    let model = GgufModel::from_bytes(Path::new("model.gguf"), bytes.into()).expect("the file is a model");
+    match GptOss::load(Arc::new(AnyCheckpoint::Gguf(model)), &compute(), &OPTIONS, &Silent) {
+        Err(LoadError::Layout { layout, .. }) => assert_eq!(layout, Layout::Gguf),
         other => panic!("{other:?}"),
     }
 }

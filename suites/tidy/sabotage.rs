@@ -30,8 +30,9 @@ fn faults() -> Vec<&'static str> {
     let rope = fault::rope::FAULTS.iter().map(|fault| fault.name);
     let seed = fault::seed::FAULTS.iter().map(|fault| fault.name);
     let gguf = fault::gguf::FAULTS.iter().map(|fault| fault.name);
+    let gguf_model = fault::gguf_model::FAULTS.iter().map(|fault| fault.name);
     let forward = fault::forward::FAULTS.iter().map(|fault| fault.name);
-    stored.chain(file).chain(codec).chain(rope).chain(seed).chain(gguf).chain(forward).collect()
+    stored.chain(file).chain(codec).chain(rope).chain(seed).chain(gguf).chain(gguf_model).chain(forward).collect()
 }
 
 fn repeated(names: &[&str]) -> Vec<Violation> {

@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 pub use stream::{StreamDecoder, Utf8Pieces};
-pub use vocabulary::{Mismatch, VocabularyError, hf_vocabulary};
+pub use vocabulary::{Mismatch, VocabularyError, gguf_vocabulary, hf_vocabulary};
 
 /// Text tokens; their ids start at 0, special tokens follow.
 pub const TEXT_TOKENS: u32 = 199_998;

@@ -2,7 +2,7 @@
 //!
 //! A model.bin lists the bytes of its text tokens (`text_tokens().zip(0..)`).  Hugging Face's `tokenizer.json` writes
 //! them as text in GPT-2's byte alphabet: printable Latin-1 stands for itself, the other 68 bytes, in order, for U+0100
-//! and up.
+//! and up.  A GGUF has the same text, all tokens in one list, and a number for the kind of each.
 
 use std::borrow::Borrow;
 
@@ -41,6 +41,8 @@ pub enum VocabularyError {
     },
     #[error("token {id}, `{token}`: `{found}` stands for no byte")]
     NotAByte { id: u32, token: String, found: char },
+    #[error("token {id} is not UTF-8: `{found}`")]
+    NotUtf8 { id: u32, found: String },
 }
 
 impl Tokenizer {
@@ -67,6 +69,49 @@ impl Tokenizer {
             None => Ok(()),
         }
     }
+
+    /// Compares the first tokens of a vocabulary that may be cut short, as synthetic models have it.
+    ///
+    /// # Errors
+    /// The first id that differs.
+    pub fn compare_start<B: Borrow<[u8]>>(&self, tokens: impl IntoIterator<Item = (u32, B)>) -> Result<(), Mismatch> {
+        match self.compare(tokens) {
+            Err(Mismatch::Missing { .. }) | Ok(()) => Ok(()),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// llama.cpp's number for a token that no text gives: `[PAD200019]` and so on fill up the embedding's rows.
+const UNUSED: i64 = 5;
+
+/// Ids and bytes of a GGUF's `tokenizer.ggml.tokens`, whose kinds are `tokenizer.ggml.token_type`; unused ones left out.
+///
+/// Special tokens stand under their plain names, text in the byte alphabet.
+///
+/// # Errors
+/// [`VocabularyError`] for a token outside the byte alphabet.
+pub fn gguf_vocabulary<'a>(
+    tokens: impl Iterator<Item = &'a [u8]>,
+    kinds: &[i64],
+) -> Result<Vec<(u32, Vec<u8>)>, VocabularyError> {
+    let mut vocabulary = Vec::new();
+    for (id, token) in (0u32..).zip(tokens) {
+        let not_utf8 = |_| VocabularyError::NotUtf8 { id, found: token.escape_ascii().to_string() };
+        let text = std::str::from_utf8(token).map_err(not_utf8)?;
+        if kinds.get(id as usize) == Some(&UNUSED) && text == format!("[PAD{id}]") {
+            continue;
+        }
+        let bytes = match id < TEXT_TOKENS {
+            false => text.as_bytes().to_vec(),
+            true => text
+                .chars()
+                .map(|c| byte_of(c).ok_or_else(|| VocabularyError::NotAByte { id, token: text.into(), found: c }))
+                .collect::<Result<_, _>>()?,
+        };
+        vocabulary.push((id, bytes));
+    }
+    Ok(vocabulary)
 }
 
 /// Ids and bytes of a Hugging Face `tokenizer.json`, by id: `model.vocab`, and the special ones of `added_tokens`.

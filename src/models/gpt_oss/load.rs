@@ -65,6 +65,14 @@ pub enum LoadError {
         /// Its value.
         found: usize,
     },
+    /// The weights are in a form that the loader does not take.
+    #[error("{path}: a {layout} cannot be run by this version: export it first (gptoss export --format model-bin)")]
+    Layout {
+        /// The checkpoint.
+        path: std::path::PathBuf,
+        /// How it stores tensors.
+        layout: Layout,
+    },
     /// A row or an expert is larger than a buffer may be.
     #[error("{path}: {what} takes {bytes} bytes, the adapter's buffers hold {max}")]
     TooLargeForBuffer {
@@ -222,6 +230,9 @@ impl GptOss {
         progress: &dyn Progress,
     ) -> Result<Self, LoadError> {
         let source = checkpoint.source();
+        if !source.layout().stores_rows() {
+            return Err(LoadError::Layout { path: source.path().into(), layout: source.layout() });
+        }
         let config = source.config().clone();
         let shape = ExpertShape::new(&config, source.layout());
         let loader = Loader { compute: compute.clone(), checkpoint: checkpoint.clone(), shape };

@@ -254,6 +254,7 @@ pub(super) fn short(layout: Layout) -> &'static str {
         Layout::Original => "original",
         Layout::Hf => "hf",
         Layout::ModelBin => "model-bin",
+        Layout::Gguf => "gguf",
     }
 }
 

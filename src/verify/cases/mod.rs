@@ -10,6 +10,7 @@ pub mod device;
 mod exports;
 pub mod fixtures;
 pub mod ggml;
+pub mod gguf;
 pub mod ggufs;
 pub mod headroom;
 pub mod kernels;
@@ -111,6 +112,22 @@ pub const GROUPS: &[Group] = &[
         about: "GGUFs by PyPI's gguf and by llama.cpp's converter: metadata, tensors, offsets and payload digests as gguf's own \
                 reader has them, one file or split; a big-endian one is refused by name. Red: the first cell that differs is named.",
         run: ggufs::run,
+    },
+    Group {
+        name: "bytes/gguf-export",
+        level: Level::Bytes,
+        about: "GGUF files exported from both SafeTensors layouts, from model.bin and from GGUF hold the tensors that PyPI's gguf writes \
+                of the same recipe: names, dimensions, types and the SHA-256 of each. Red: a name, a repacking, a rounding or the \
+                order of rows changed.",
+        run: gguf::export_cases,
+    },
+    Group {
+        name: "bytes/gguf-read",
+        level: Level::Bytes,
+        about: "A model read from a GGUF, in llama.cpp's dialect and in Ollama's early one, holds its source's tensors: bit for bit, or \
+                where it is quantised as its type must be. Its model.bin is the one that OpenAI's converter writes; a file that lost \
+                something has none. Red: the tensor that differs is named.",
+        run: gguf::read_cases,
     },
     Group {
         name: "bytes/reject",

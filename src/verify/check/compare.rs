@@ -3,6 +3,8 @@
 //!
 //! Where one side is a model.bin, the other side's tensors are put into its form by the oracle
 //! ([`crate::verify::oracle::model_bin`]) and compared there, because only that direction is exact for every value.
+//! A GGUF is read in the original form; where it cannot be, its blocks are held against the other side's values
+//! ([`quantised`]).
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -15,7 +17,9 @@ use super::super::oracle;
 use super::super::outcome::{Check, Level};
 use super::super::sample::Sample;
 use super::Found;
-use crate::checkpoint::{Layout, ModelConfig, TensorId, WeightSource};
+use super::quantised::{self, Quantised};
+use crate::checkpoint::source::gather;
+use crate::checkpoint::{Layout, ModelConfig, NotExact, TensorId, WeightSource};
 use crate::telemetry::Progress;
 
 /// Bytes of a piece of a tensor that is compared as it lies.
@@ -38,7 +42,7 @@ impl Unit {
         TensorId::all(config).into_iter().flat_map(|tensor| Unit::of(config, tensor, vocab_rows)).collect()
     }
 
-    /// One unit an expert, the whole QKV, pieces of the rest.
+    /// One unit an expert, the whole QKV, pieces of the rest in whole rows.
     pub fn of(config: &ModelConfig, tensor: TensorId, vocab_rows: usize) -> Vec<Unit> {
         use crate::checkpoint::Role::{Embedding, Unembedding};
         let row_bytes = tensor.row_bytes(config);
@@ -49,7 +53,7 @@ impl Unit {
         let (step, experts) = match tensor.role {
             role if role.is_of_an_expert() => (row_bytes, true),
             role if role.is_qkv() => (bytes, false),
-            _ => (PIECE_BYTES, false),
+            _ => ((PIECE_BYTES / row_bytes).max(1) * row_bytes, false),
         };
         (0..bytes)
             .step_by(step)
@@ -62,21 +66,28 @@ impl Unit {
             .collect()
     }
 
-    /// The unit's bytes as `source` stores them.
-    pub fn stored<'a>(&self, source: &'a dyn WeightSource) -> Cow<'a, [u8]> {
-        gather(&source.segments(self.tensor), self.range.clone())
+    /// The unit's bytes as `source` stores them; those of a GGUF in the original form.
+    pub fn stored<'a>(&self, source: &'a dyn WeightSource) -> Result<Cow<'a, [u8]>, NotExact> {
+        match source.layout() {
+            Layout::Gguf => source.read(self.tensor, self.range.clone()),
+            _ => Ok(gather(&source.segments(self.tensor), self.range.clone())),
+        }
     }
 
     /// The unit's bytes of `source` in the form in which it can be compared with `other` exactly: model.bin's, by the
     /// oracle, if `other` alone is one; else as they are stored.
-    pub fn comparable<'a>(&self, source: &'a dyn WeightSource, other: &dyn WeightSource) -> Cow<'a, [u8]> {
-        let bytes = self.stored(source);
+    pub fn comparable<'a>(
+        &self,
+        source: &'a dyn WeightSource,
+        other: &dyn WeightSource,
+    ) -> Result<Cow<'a, [u8]>, NotExact> {
+        let bytes = self.stored(source)?;
         let role = self.tensor.role;
         let into_model_bin = source.layout() != Layout::ModelBin && other.layout() == Layout::ModelBin;
-        match into_model_bin && (role.is_qkv() || role.is_scales()) {
+        Ok(match into_model_bin && (role.is_qkv() || role.is_scales()) {
             true => oracle::model_bin::stored(source.config(), self.tensor, &bytes).into(),
             false => bytes,
-        }
+        })
     }
 
     /// The known fault that explains `found_bytes`; a model.bin in the place of the truth says too little to tell.
@@ -86,15 +97,35 @@ impl Unit {
         found: &dyn WeightSource,
         found_bytes: &[u8],
     ) -> Option<String> {
-        let canonical = want.layout().stores_canonical_bytes().then(|| self.stored(want))?;
+        let canonical = want.layout().stores_canonical_bytes().then(|| self.stored(want))?.ok()?;
         diagnose(want, found.layout(), self, &canonical, found_bytes)
     }
 }
 
 /// What one unit's comparison found.
 struct Verdict {
-    difference: Option<Difference>,
+    judged: Judged,
     looks_like: Option<String>,
+}
+
+/// How the two sides stand to each other.
+enum Judged {
+    /// Bit for bit.
+    Equal,
+    /// Not, where they should be.
+    Different(Difference),
+    /// One side is quantised.
+    Quantised(Quantised),
+}
+
+impl Verdict {
+    fn is_wrong(&self) -> bool {
+        match &self.judged {
+            Judged::Equal => false,
+            Judged::Different(_) => true,
+            Judged::Quantised(quantised) => quantised.is_wrong(),
+        }
+    }
 }
 
 /// Compares every tensor (or a sample) of two checkpoints of the same model.
@@ -129,27 +160,38 @@ pub fn against(found: &dyn WeightSource, want: &dyn WeightSource, sample: &Sampl
 }
 
 fn compare(unit: &Unit, found: &dyn WeightSource, want: &dyn WeightSource, progress: &dyn Progress) -> Verdict {
-    let (want_bytes, found_bytes) = (unit.comparable(want, found), unit.comparable(found, want));
-    let difference = difference(&want_bytes, &found_bytes, unit.tensor.role.dtype().bytes());
-    let looks_like = difference.as_ref().and_then(|_| unit.likely_cause(want, found, &found_bytes));
+    let verdict = judge(unit, found, want);
     progress.advance(unit.range.len() as u64);
-    Verdict { difference, looks_like: looks_like.map(|cause| located(unit, &cause)) }
+    verdict
 }
 
-/// The pieces of a segmented tensor in `range`: borrowed where one segment holds them.
-fn gather<'a>(segments: &[&'a [u8]], range: Range<usize>) -> Cow<'a, [u8]> {
-    let mut pieces: Vec<&'a [u8]> = Vec::new();
-    let mut start = 0;
-    for segment in segments {
-        let (from, to) = (range.start.max(start), range.end.min(start + segment.len()));
-        if from < to {
-            pieces.push(&segment[from - start..to - start]);
-        }
-        start += segment.len();
+/// How a unit's two sides differ, in words; `None` where they are equal, or one is quantised as it should be.
+pub fn differs(unit: &Unit, found: &dyn WeightSource, want: &dyn WeightSource) -> Option<String> {
+    match judge(unit, found, want).judged {
+        Judged::Equal | Judged::Quantised(Quantised::Within { .. }) => None,
+        Judged::Different(difference) => Some(describe_first(unit, &difference)),
+        Judged::Quantised(quantised) => Some(quantised.to_string()),
     }
-    match pieces.as_slice() {
-        [one] => Cow::Borrowed(one),
-        many => Cow::Owned(many.concat()),
+}
+
+fn judge(unit: &Unit, found: &dyn WeightSource, want: &dyn WeightSource) -> Verdict {
+    let quantised = || quantised::judge(unit, found, want).map(Judged::Quantised);
+    let (want_bytes, found_bytes) = match (unit.comparable(want, found), unit.comparable(found, want)) {
+        (Ok(want), Ok(found)) => (want, found),
+        (want, found) => {
+            let why = want.err().or(found.err()).map_or_else(String::new, |error| error.to_string());
+            let judged = quantised().unwrap_or(Judged::Quantised(Quantised::Unjudged { why }));
+            return Verdict { judged, looks_like: None };
+        }
+    };
+    match difference(&want_bytes, &found_bytes, unit.tensor.role.dtype().bytes()) {
+        None => Verdict { judged: Judged::Equal, looks_like: None },
+        Some(difference) => {
+            let judged = quantised().unwrap_or(Judged::Different(difference));
+            let is_explained = matches!(judged, Judged::Quantised(_));
+            let cause = if is_explained { None } else { unit.likely_cause(want, found, &found_bytes) };
+            Verdict { judged, looks_like: cause.map(|cause| located(unit, &cause)) }
+        }
     }
 }
 
@@ -163,12 +205,23 @@ fn located(unit: &Unit, cause: &str) -> String {
 fn tensor_check(units: &[(&Unit, Verdict)]) -> Check {
     let tensor = units[0].0.tensor;
     let name = format!("tensors/{tensor}");
-    let wrong: Vec<&(&Unit, Verdict)> = units.iter().filter(|(_, verdict)| verdict.difference.is_some()).collect();
+    let wrong: Vec<&(&Unit, Verdict)> = units.iter().filter(|(_, verdict)| verdict.is_wrong()).collect();
     let Some((unit, verdict)) = wrong.first() else {
         let bytes: usize = units.iter().map(|(unit, _)| unit.range.len()).sum();
-        return Check::pass(name, Level::Tensors, format!("{bytes} bytes equal"));
+        let quantised = units.iter().filter_map(|(_, verdict)| match &verdict.judged {
+            Judged::Quantised(quantised) => Some(quantised.clone()),
+            _ => None,
+        });
+        return match quantised.reduce(Quantised::worse) {
+            Some(worst) => worst.check(name, bytes),
+            None => Check::pass(name, Level::Tensors, format!("{bytes} bytes equal")),
+        };
     };
-    let first = describe_first(unit, verdict.difference.as_ref().expect("filtered for a difference"));
+    let first = match &verdict.judged {
+        Judged::Different(difference) => describe_first(unit, difference),
+        Judged::Quantised(quantised) => quantised.to_string(),
+        Judged::Equal => unreachable!("filtered for what is wrong"),
+    };
     let detail = match (unit.expert, wrong.len()) {
         (Some(_), count) => format!("{first}; {count} of {} experts differ", units.len()),
         (None, _) => first,

@@ -1,14 +1,12 @@
 //! A small checkpoint cut from a large one: some layers, a few of their experts, a few rows of the unembedding.
 //!
 //! Its weights are the checkpoint's own; its embedding is random, so that the kernels meet activations of every size.  The layout is
-//! that of its source, but that HF comes as original: they differ in names only.
+//! that of its source, but that HF and a GGUF come as original: a GGUF that is quantised is refused.
 
 use std::ops::Range;
 
-use crate::checkpoint::source::slice_of;
-use crate::checkpoint::{Checkpoint, Layout, ModelConfig, Role, Shard, TensorId};
+use crate::checkpoint::{Checkpoint, Layout, ModelConfig, NotExact, Role, Shard, TensorId};
 use crate::mapped::FileBytes;
-use crate::model_bin::layout::SCALE_OFFSET;
 use crate::open::AnyCheckpoint;
 use crate::verify::cases::fixtures::{exported, small_tokenizer};
 use crate::verify::fixture::values::squares32;
@@ -39,9 +37,9 @@ pub(super) fn cut(whole: &AnyCheckpoint, layers: Range<usize>) -> Result<AnyChec
     let experts = spread(count, c.experts);
     let config = ModelConfig { layers: layers.len(), experts: count, vocab: VOCAB_ROWS, ..c.clone() };
     let cut = Cut { whole, layers, experts, config };
-    let original = cut.original().map_err(|e| e.to_string())?;
+    let original = cut.original()?;
     match whole {
-        AnyCheckpoint::SafeTensors(_) => Ok(AnyCheckpoint::SafeTensors(original)),
+        AnyCheckpoint::SafeTensors(_) | AnyCheckpoint::Gguf(_) => Ok(AnyCheckpoint::SafeTensors(original)),
         AnyCheckpoint::ModelBin(_) => {
             exported(&original, &small_tokenizer(VOCAB_ROWS)).map(AnyCheckpoint::ModelBin).map_err(|e| e.to_string())
         }
@@ -55,47 +53,47 @@ pub(super) fn spread(count: usize, all: usize) -> Vec<usize> {
 }
 
 impl Cut<'_> {
-    fn original(&self) -> Result<Checkpoint, crate::checkpoint::CheckpointError> {
+    fn original(&self) -> Result<Checkpoint, String> {
         let plan = &shard_plans(&self.config, Layout::Original, 1)[0];
         let mut bytes = HeaderWriter::bytes(&plan.tensors);
         for stored in &plan.tensors {
-            let part = self.part(stored.tensor);
+            let part = self.part(stored.tensor).map_err(|e| e.to_string())?;
             assert_eq!(part.len(), stored.bytes.len(), "the excerpt's {}", stored.name);
             bytes.extend(part);
         }
         let path = self.whole.source().path();
-        let shard = Shard::from_bytes(path, FileBytes::from(bytes))?;
-        Checkpoint::from_parts(path, self.config.clone(), vec![shard], Vec::new())
+        let checkpoint = Shard::from_bytes(path, FileBytes::from(bytes))
+            .and_then(|shard| Checkpoint::from_parts(path, self.config.clone(), vec![shard], Vec::new()));
+        checkpoint.map_err(|e| e.to_string())
     }
 
     /// A tensor of the excerpt, in the form of the original layout.
-    fn part(&self, tensor: TensorId) -> Vec<u8> {
+    fn part(&self, tensor: TensorId) -> Result<Vec<u8>, NotExact> {
+        let source = self.whole.source();
         match tensor.role {
-            Role::Embedding => random_rows(self.config.hidden),
-            Role::Unembedding => self.rows(tensor, &spread(VOCAB_ROWS, self.whole.source().vocab_rows())),
-            Role::FinalNorm => self.whole.source().segments(tensor).concat(),
+            Role::Embedding => Ok(random_rows(self.config.hidden)),
+            Role::Unembedding => self.rows(tensor, &spread(VOCAB_ROWS, source.vocab_rows())),
             role => {
-                let whole = TensorId::of_block(role, self.layers.start + tensor.layer.unwrap_or_default());
+                let layer = tensor.layer.map(|layer| self.layers.start + layer);
+                let whole = TensorId { role, layer };
                 let of_experts = role.is_of_an_expert() || matches!(role, Role::GateWeight | Role::GateBias);
-                match self.whole {
-                    AnyCheckpoint::ModelBin(model) if role.is_qkv() => model.restore(whole),
-                    _ if of_experts => self.rows(whole, &self.experts),
-                    _ => self.whole.source().segments(whole).concat(),
+                match of_experts {
+                    true => self.rows(whole, &self.experts),
+                    false => Ok(source.read(whole, 0..whole.bytes(source.config()))?.into_owned()),
                 }
             }
         }
     }
 
-    /// Some rows of a tensor, first dimension, without what model.bin adds to scales.
-    fn rows(&self, tensor: TensorId, rows: &[usize]) -> Vec<u8> {
+    /// Some rows of a tensor, first dimension.
+    fn rows(&self, tensor: TensorId, rows: &[usize]) -> Result<Vec<u8>, NotExact> {
         let source = self.whole.source();
-        let (segments, row_bytes) = (source.segments(tensor), tensor.row_bytes(source.config()));
-        let mut bytes: Vec<u8> =
-            rows.iter().flat_map(|row| slice_of(&segments, row * row_bytes, row_bytes)).copied().collect();
-        if source.layout() == Layout::ModelBin && tensor.role.is_scales() {
-            bytes.iter_mut().for_each(|scale| *scale = scale.wrapping_sub(SCALE_OFFSET));
+        let row_bytes = tensor.row_bytes(source.config());
+        let mut bytes = Vec::with_capacity(rows.len() * row_bytes);
+        for row in rows {
+            bytes.extend_from_slice(&source.read(tensor, row * row_bytes..(row + 1) * row_bytes)?);
         }
-        bytes
+        Ok(bytes)
     }
 }
 

@@ -17,17 +17,18 @@ mod excerpt;
 mod kernels;
 mod layers;
 mod logits;
+mod quantised;
 mod structure;
 mod values;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use compare::{Unit, against, describe_first};
+pub use compare::{Unit, against, describe_first, differs};
 pub use digests::digest_checks;
 pub use kernels::kernel_checks;
 pub use logits::logit_checks;
-pub use structure::{against_source, model_bin_tokenizer, o200k_tokenizer};
+pub use structure::{against_source, gguf_tokenizer, model_bin_tokenizer, o200k_tokenizer};
 pub use values::value_checks;
 
 use super::Report;
@@ -81,6 +82,9 @@ pub fn run(path: &Path, options: &Options, progress: &dyn Progress) -> Result<Re
     };
     if let AnyCheckpoint::ModelBin(model) = checkpoint.as_ref() {
         report.checks.push(structure::o200k_tokenizer(model));
+    }
+    if let AnyCheckpoint::Gguf(model) = checkpoint.as_ref() {
+        report.checks.push(structure::gguf_tokenizer(model));
     }
     if let Some(other) = &other {
         report.checks.extend(structure::against_source(checkpoint.source(), other.source()));
@@ -155,6 +159,7 @@ pub fn opened(name: &str, checkpoint: &AnyCheckpoint) -> Check {
     let files = match checkpoint {
         AnyCheckpoint::SafeTensors(checkpoint) => checkpoint.shards().len(),
         AnyCheckpoint::ModelBin(_) => 1,
+        AnyCheckpoint::Gguf(model) => model.gguf().parts().len(),
     };
     let rows = match source.layout() {
         Layout::ModelBin => "vocabulary (file)",

@@ -2,10 +2,12 @@
 
 use std::sync::OnceLock;
 
-use super::super::outcome::{Check, Level};
-use crate::checkpoint::{Layout, WeightSource};
+use super::super::outcome::{Check, Level, Outcome};
+use crate::checkpoint::{Layout, ModelConfig, RopeConfig, WeightSource};
+use crate::generate::tokenizer::{Tokenizer, gguf_vocabulary};
+use crate::gguf::GgufModel;
 use crate::model_bin::header::{Header, ModelHeader};
-use crate::model_bin::tokenizer::Tokenizer;
+use crate::model_bin::tokenizer::Tokenizer as SectionTokenizer;
 use crate::model_bin::{ModelBin, TokenizerSection};
 
 const TOKENIZER: &str = "structure/tokenizer";
@@ -33,11 +35,28 @@ pub fn model_bin_tokenizer(model: &ModelBin, want: &TokenizerSection) -> Check {
         return Check::pass(TOKENIZER, Level::Structure, detail);
     }
     let whole = [Header { model: model.header().model, tokenizer: header }.to_bytes().as_slice(), &want_bytes].concat();
-    let want = Tokenizer::parse(model.path(), &whole, header).expect("an exporter's section is valid");
+    let want = SectionTokenizer::parse(model.path(), &whole, header).expect("an exporter's section is valid");
     Check::fail(TOKENIZER, Level::Structure, first_difference(&want, &found))
 }
 
-fn first_difference(want: &Tokenizer, found: &Tokenizer) -> String {
+/// Whether a GGUF's vocabulary is o200k_harmony, or for a small model a start of it.
+pub fn gguf_tokenizer(model: &GgufModel) -> Check {
+    let Some(tokens) = model.tokens() else {
+        let reason = "the file has no `tokenizer.ggml.tokens`: nothing to compare";
+        return Check::new(TOKENIZER, Level::Structure, Outcome::Skip, reason);
+    };
+    let compared =
+        gguf_vocabulary(tokens, &model.token_kinds()).map_err(|error| error.to_string()).and_then(|tokens| {
+            let count = tokens.len();
+            Tokenizer::o200k_harmony().compare_start(tokens).map(|()| count).map_err(|error| error.to_string())
+        });
+    match compared {
+        Ok(count) => Check::pass(TOKENIZER, Level::Structure, format!("{count} tokens of o200k_harmony")),
+        Err(difference) => Check::fail(TOKENIZER, Level::Structure, difference),
+    }
+}
+
+fn first_difference(want: &SectionTokenizer, found: &SectionTokenizer) -> String {
     if let Some((slot, (want, found))) =
         want.special_tokens().zip(found.special_tokens()).enumerate().find(|(_, (w, f))| w != f)
     {
@@ -60,8 +79,14 @@ fn first_difference(want: &Tokenizer, found: &Tokenizer) -> String {
 pub fn against_source(found: &dyn WeightSource, want: &dyn WeightSource) -> Vec<Check> {
     let name = "structure/config";
     let model_bin = |source: &dyn WeightSource| source.layout() == Layout::ModelBin;
+    let gguf = [found, want].iter().any(|source| source.layout() == Layout::Gguf);
     if !model_bin(found) && !model_bin(want) {
-        return vec![equal_fields(name, &fields(want.config()), &fields(found.config()))];
+        let of = |source: &dyn WeightSource| match gguf {
+            // GGUF stores these numbers as f32.
+            true => fields(&as_f32(source.config())),
+            false => fields(source.config()),
+        };
+        return vec![equal_fields(name, &of(want), &of(found))];
     }
     let header = |source: &dyn WeightSource| header_fields(&source.model_header());
     let mut checks = vec![equal_fields(name, &header(want), &header(found))];
@@ -72,8 +97,21 @@ pub fn against_source(found: &dyn WeightSource, want: &dyn WeightSource) -> Vec<
     checks
 }
 
-fn fields(config: &crate::checkpoint::ModelConfig) -> Vec<(String, String)> {
+fn fields(config: &ModelConfig) -> Vec<(String, String)> {
     flatten(serde_json::to_value(config).expect("a config has a JSON form"))
+}
+
+/// The config with the numbers that are f32 in other formats rounded to them.
+fn as_f32(config: &ModelConfig) -> ModelConfig {
+    let single = |x: f64| f64::from(x as f32);
+    let rope = RopeConfig {
+        theta: single(config.rope.theta),
+        scaling_factor: single(config.rope.scaling_factor),
+        ntk_alpha: single(config.rope.ntk_alpha),
+        ntk_beta: single(config.rope.ntk_beta),
+        ..config.rope
+    };
+    ModelConfig { rope, ..config.clone() }
 }
 
 fn header_fields(header: &ModelHeader) -> Vec<(String, String)> {

@@ -7,8 +7,10 @@ use super::super::sample::Sample;
 use super::{Found, Unit};
 use crate::checkpoint::values::{self, SCALE_MAX};
 use crate::checkpoint::{CheckpointError, Layout, TensorId, WeightSource};
+use crate::gguf::dialect::names::Slabs;
 use crate::model_bin::layout::SCALE_OFFSET;
 use crate::telemetry::Progress;
+use crate::verify::oracle::ggml;
 
 /// What one unit holds: the first forbidden value, and the range of its scales.
 type Judged<'a> = (&'a Unit, Result<Option<(u8, u8)>, CheckpointError>);
@@ -44,9 +46,11 @@ pub fn value_checks(source: &dyn WeightSource, sample: &Sample, progress: &dyn P
 }
 
 fn judge(source: &dyn WeightSource, unit: &Unit) -> Result<Option<(u8, u8)>, CheckpointError> {
-    let bytes = unit.stored(source);
     let tensor = unit.tensor;
     let first = (unit.range.start / tensor.role.dtype().bytes()) as u64;
+    let Ok(bytes) = unit.stored(source) else {
+        return judge_numbers(source, unit).map(|()| None);
+    };
     if !tensor.role.is_scales() {
         return values::check(source.path(), tensor, &bytes, first).map(|()| None);
     }
@@ -56,6 +60,26 @@ fn judge(source: &dyn WeightSource, unit: &Unit) -> Result<Option<(u8, u8)>, Che
     values::check(source.path(), tensor, &canonical, first)?;
     let (low, high) = canonical.iter().fold((SCALE_MAX, 0), |(low, high), &s| (low.min(s), high.max(s)));
     Ok(Some((low, high)))
+}
+
+/// A quantised tensor has numbers alone; all of them must be finite.
+fn judge_numbers(source: &dyn WeightSource, unit: &Unit) -> Result<(), CheckpointError> {
+    let slabs = Slabs::of(unit.tensor, source.config());
+    let rows = unit.range.start / (2 * slabs.columns)..unit.range.end / (2 * slabs.columns);
+    for part in source.parts(unit.tensor) {
+        for (row, stored_row) in rows.clone().filter_map(|row| Some((row, part.rows.stored_row(row % slabs.rows)?))) {
+            let values = ggml::row(part.encoding, part.row(row / slabs.rows, stored_row, slabs.columns));
+            if let Some(column) = values.iter().position(|value| !value.is_finite()) {
+                return Err(CheckpointError::ValueNan {
+                    path: source.path().into(),
+                    name: part.name.into(),
+                    index: (row * slabs.columns + column) as u64,
+                    bits: if values[column].is_nan() { 0x7fc0 } else { 0x7f80 },
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn tensor_check(units: &[Judged]) -> Check {

@@ -11,6 +11,7 @@
 //! |------------|---------------------------------------------------|----------------------------------------|
 //! | [`stored`] | how one tensor is written                         | comparison with the source             |
 //! | [`mod@file`] | bytes of a model.bin or a SafeTensors file        | the readers, header and tokenizer      |
+//! | [`gguf_model`] | a GGUF: names, packing, rows, metadata              | the reader, comparison with the source |
 //! | [`codec`], [`block`] | a decoder, encoder or rounding          | goldens by other people's code         |
 //! | [`rope`]   | the frequencies of a RoPE variant                 | the oracle, and ggml's own angles      |
 //! | [`seed`]   | the fixture generator                             | digests by the numpy witness           |
@@ -22,6 +23,7 @@ pub mod codec;
 pub mod file;
 pub mod forward;
 pub mod gguf;
+pub mod gguf_model;
 pub mod rope;
 pub mod run;
 pub mod seed;
@@ -49,7 +51,7 @@ pub fn diagnose(
     let config = want.config();
     let is_whole = unit.expert.is_some() || unit.range.len() == unit.tensor.bytes(config);
     let whole: Cow<[u8]> = match !is_whole && unit.tensor.bytes(config) <= DIAGNOSED_BYTES_MAX {
-        true => want.segments(unit.tensor).concat().into(),
+        true => want.read(unit.tensor, 0..unit.tensor.bytes(config)).ok()?,
         false => canonical.into(),
     };
     let slab = Slab { config, tensor: unit.tensor, layout, canonical: &whole };
@@ -71,7 +73,7 @@ fn elsewhere(want: &dyn WeightSource, layout: Layout, unit: &Unit, found: &[u8])
         let row_bytes = unit.range.len();
         for other in (0..config.experts).filter(|&other| other != expert) {
             let moved = Unit { expert: Some(other), range: other * row_bytes..(other + 1) * row_bytes, ..unit.clone() };
-            if stored_form(want, layout, &moved) == found {
+            if stored_form(want, layout, &moved).as_deref() == Some(found) {
                 return Some(format!("expert {expert} holds expert {other}"));
             }
         }
@@ -79,14 +81,14 @@ fn elsewhere(want: &dyn WeightSource, layout: Layout, unit: &Unit, found: &[u8])
     let layer = unit.tensor.layer?;
     for other in (0..config.layers).filter(|&other| other != layer) {
         let tensor = crate::checkpoint::TensorId { layer: Some(other), ..unit.tensor };
-        if stored_form(want, layout, &Unit { tensor, ..unit.clone() }) == found {
+        if stored_form(want, layout, &Unit { tensor, ..unit.clone() }).as_deref() == Some(found) {
             return Some(format!("block {layer} holds the tensor of block {other}"));
         }
     }
     None
 }
 
-fn stored_form(want: &dyn WeightSource, layout: Layout, unit: &Unit) -> Vec<u8> {
-    let canonical = unit.stored(want);
-    Slab { config: want.config(), tensor: unit.tensor, layout, canonical: &canonical }.stored(&canonical)
+fn stored_form(want: &dyn WeightSource, layout: Layout, unit: &Unit) -> Option<Vec<u8>> {
+    let canonical = unit.stored(want).ok()?;
+    Some(Slab { config: want.config(), tensor: unit.tensor, layout, canonical: &canonical }.stored(&canonical))
 }

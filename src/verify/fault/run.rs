@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::codec::{self, Codec};
 use super::file::{self, Artifact, Damage};
 use super::rope::{self, Angled};
-use super::{block, forward, gguf, seed, stored};
+use super::{block, forward, gguf, gguf_model, seed, stored};
 use crate::checkpoint::{Checkpoint, Layout, ModelConfig, Shard, TensorId, WeightSource};
 use crate::mapped::FileBytes;
 use crate::model_bin::{ModelBin, TokenizerSection};
@@ -121,6 +121,7 @@ pub fn catalogue() -> Vec<Catalogued> {
     all.par_extend(rope::FAULTS.par_iter().map(planted_angles));
     all.par_extend(seed::FAULTS.par_iter().map(planted_generator));
     all.par_extend(gguf::FAULTS.par_iter().map(planted_reader));
+    all.extend(gguf_model::planted());
     all.extend(forward::planted());
     all
 }
@@ -189,7 +190,7 @@ impl Bench {
         let tensor = TensorId { role, layer };
         // The last unit: a middle expert or the whole tensor, so that "only the first is compared" shows.
         let unit = Unit::of(&self.config, tensor, self.config.vocab).pop().expect("every tensor has a unit");
-        let canonical = unit.stored(&self.source);
+        let canonical = unit.stored(&self.source).expect("a SafeTensors checkpoint holds its own bytes");
         let slab = stored::Slab { config: &self.config, tensor, layout: Layout::ModelBin, canonical: &canonical };
         let damaged = (fault.damage)(&slab).expect("a fault can strike what it says it strikes");
         let section = self.model.plan().sections().iter().rfind(|s| s.part.tensor() == Some(tensor));
@@ -277,11 +278,11 @@ fn planted_reader(fault: &'static gguf::Fault) -> Catalogued {
     caught(fault.name, fault.about, named, red(ggufs::checks(fault.reader)), None)
 }
 
-fn red(checks: Vec<Check>) -> Vec<Check> {
+pub(super) fn red(checks: Vec<Check>) -> Vec<Check> {
     checks.into_iter().filter(|check| check.outcome > Outcome::Skip).collect()
 }
 
-fn caught(
+pub(super) fn caught(
     name: &'static str,
     about: &'static str,
     named: Vec<String>,

@@ -36,7 +36,8 @@ impl Slab<'_> {
     pub fn stored(&self, canonical: &[u8]) -> Vec<u8> {
         match self.layout {
             Layout::ModelBin => oracle::model_bin::stored(self.config, self.tensor, canonical),
-            Layout::Original | Layout::Hf => canonical.to_vec(),
+            // A GGUF is read in the original form before it is compared.
+            Layout::Original | Layout::Hf | Layout::Gguf => canonical.to_vec(),
         }
     }
 

@@ -53,6 +53,7 @@ goldens![
     "bytes/fixtures",
     "bytes/fixtures-full",
     "bytes/gguf-py",
+    "bytes/gguf-tensors",
     "bytes/llama-converter",
     "bytes/upstream-model-bin",
     "logits/forward",

@@ -18,6 +18,7 @@ pub mod attention;
 pub mod cache;
 pub mod experts;
 pub mod forward;
+pub mod ggml;
 pub mod model_bin;
 pub mod mxfp4;
 pub mod noise;

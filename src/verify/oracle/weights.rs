@@ -3,13 +3,17 @@
 //! model.bin stores another form: within each head of d rows of Q and K, source row `s · d/2 + i` lies at `2i + s`;
 //! Q is stored × 1/2, K × 1/4; scales are stored + 14.  All of it is undone here, row by row: powers of two, so that
 //! every layout gives the same values (but for products that were subnormal BF16s).
+//!
+//! A GGUF holds rows in parts and in ggml's types: each row is found and decoded where it lies.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use super::mxfp4;
 use super::real::Real;
 use super::semantics::{Mxfp4, Nibbles};
+use super::{ggml, mxfp4};
 use crate::checkpoint::{Layout, ModelConfig, Role, TensorId, WeightSource};
+use crate::gguf::{Encoding, StoredPart};
 
 /// Values of an MXFP4 block, which share a scale.
 const BLOCK_VALUES: usize = 32;
@@ -54,12 +58,16 @@ impl<'a> Weights<'a> {
         let shape = tensor.shape(config);
         let is_vocab = matches!(tensor.role, Role::Embedding | Role::Unembedding);
         Matrix {
-            segments: self.source.segments(tensor),
             rows: if is_vocab { self.source.vocab_rows() } else { shape[0] },
             columns: shape[1..].iter().product(),
             stored_as: match (self.source.layout(), tensor.role) {
-                (Layout::ModelBin, Role::QkvWeight | Role::QkvBias) => StoredAs::ModelBinQkv(config),
-                _ => StoredAs::Rows,
+                (Layout::ModelBin, Role::QkvWeight | Role::QkvBias) => {
+                    StoredAs::ModelBinQkv(self.source.segments(tensor), config)
+                }
+                // A row of ours is an expert's whole bias.
+                (Layout::Gguf, role) if role.is_of_an_expert() => StoredAs::Vectors(self.source.parts(tensor)),
+                (Layout::Gguf, _) => StoredAs::Parts(self.source.parts(tensor)),
+                _ => StoredAs::Rows(self.source.segments(tensor)),
             },
         }
     }
@@ -88,9 +96,12 @@ impl<'a> Weights<'a> {
         let part = |role, bytes| {
             bytes_at(&self.source.segments(TensorId::of_block(role, layer)), expert * rows * bytes, rows * bytes)
         };
+        let packed = match self.source.layout() {
+            Layout::Gguf => Packed::Together { parts: self.source.parts(TensorId::of_block(role, layer)), expert },
+            _ => Packed::Apart { blocks: part(role, row_blocks * BLOCK_BYTES), scales: part(scales_role, row_blocks) },
+        };
         ExpertMatrix {
-            blocks: part(role, row_blocks * BLOCK_BYTES),
-            scales: part(scales_role, row_blocks),
+            packed,
             row_blocks,
             scale_offset: if self.source.layout() == Layout::ModelBin { MODEL_BIN_SCALE_OFFSET } else { 0 },
             rule,
@@ -109,17 +120,28 @@ fn bytes_at<'a>(segments: &[&'a [u8]], mut start: usize, len: usize) -> &'a [u8]
     panic!("the tensor ends {start} bytes before the {len} asked for")
 }
 
-/// A BF16 matrix, decoded a row at a time.
+/// A matrix of numbers, decoded a row at a time.
 pub struct Matrix<'a> {
-    segments: Vec<&'a [u8]>,
     rows: usize,
     columns: usize,
     stored_as: StoredAs<'a>,
 }
 
 enum StoredAs<'a> {
-    Rows,
-    ModelBinQkv(&'a ModelConfig),
+    /// BF16, in these segments.
+    Rows(Vec<&'a [u8]>),
+    /// BF16 as model.bin orders and scales it.
+    ModelBinQkv(Vec<&'a [u8]>, &'a ModelConfig),
+    /// Rows of a GGUF.
+    Parts(Vec<StoredPart<'a>>),
+    /// Slabs of a GGUF in which each value is a row of its own.
+    Vectors(Vec<StoredPart<'a>>),
+}
+
+/// The stored bytes of row `row` of slab `slab`, and how they hold values.
+fn stored_row<'a>(parts: &[StoredPart<'a>], slab: usize, row: usize, columns: usize) -> (Encoding, &'a [u8]) {
+    let held = parts.iter().find_map(|part| Some((part.encoding, part.row(slab, part.rows.stored_row(row)?, columns))));
+    held.unwrap_or_else(|| panic!("no part holds row {row}"))
 }
 
 impl Matrix<'_> {
@@ -130,11 +152,25 @@ impl Matrix<'_> {
 
     /// Row `row` in the order and scale of the original checkpoint.
     pub fn row<F: Real>(&self, row: usize) -> Vec<F> {
-        let (stored, factor) = match self.stored_as {
-            StoredAs::Rows => (row, 1.0),
-            StoredAs::ModelBinQkv(config) => model_bin_row(config, row),
+        let (segments, stored, factor) = match &self.stored_as {
+            StoredAs::Rows(segments) => (segments, row, 1.0),
+            StoredAs::ModelBinQkv(segments, config) => {
+                let (stored, factor) = model_bin_row(config, row);
+                (segments, stored, factor)
+            }
+            StoredAs::Parts(parts) => {
+                let (encoding, bytes) = stored_row(parts, 0, row, self.columns);
+                return ggml::row(encoding, bytes).into_iter().map(F::from_f64).collect();
+            }
+            StoredAs::Vectors(parts) => {
+                let value = |index| {
+                    let (encoding, bytes) = stored_row(parts, row, index, 1);
+                    F::from_f64(ggml::row(encoding, bytes)[0])
+                };
+                return (0..self.columns).map(value).collect();
+            }
         };
-        let bytes = bytes_at(&self.segments, stored * self.columns * 2, self.columns * 2);
+        let bytes = bytes_at(segments, stored * self.columns * 2, self.columns * 2);
         bytes.as_chunks::<2>().0.iter().map(|&pair| F::from_f64(bf16(pair) * factor)).collect()
     }
 }
@@ -161,18 +197,24 @@ fn model_bin_row(config: &ModelConfig, row: usize) -> (usize, f64) {
 
 /// A packed matrix of one expert, decoded a row at a time.
 pub struct ExpertMatrix<'a> {
-    blocks: &'a [u8],
-    scales: &'a [u8],
+    packed: Packed<'a>,
     row_blocks: usize,
     scale_offset: u8,
     rule: Mxfp4,
 }
 
+/// Codes and scales of one expert's matrix.
+enum Packed<'a> {
+    /// As the original checkpoint has them.
+    Apart { blocks: &'a [u8], scales: &'a [u8] },
+    /// In 17-byte blocks of a GGUF.
+    Together { parts: Vec<StoredPart<'a>>, expert: usize },
+}
+
 impl ExpertMatrix<'_> {
     /// Row `row`: `[row_blocks × 32]`.
     pub fn row<F: Real>(&self, row: usize) -> Vec<F> {
-        let scales = &self.scales[row * self.row_blocks..][..self.row_blocks];
-        let blocks = &self.blocks[row * self.row_blocks * BLOCK_BYTES..][..self.row_blocks * BLOCK_BYTES];
+        let (blocks, scales) = self.packed_row(row);
         let factor = f64::from(self.rule.exponent_shift).exp2();
         let mut values = Vec::with_capacity(self.row_blocks * BLOCK_VALUES);
         for (index, block) in blocks.as_chunks::<BLOCK_BYTES>().0.iter().enumerate() {
@@ -182,6 +224,23 @@ impl ExpertMatrix<'_> {
             values.extend((0..BLOCK_VALUES).map(|i| decoded[self.code(block, i)]));
         }
         values
+    }
+
+    /// Codes and scales of a row, in the order of the original checkpoint.
+    fn packed_row(&self, row: usize) -> (Cow<'_, [u8]>, Cow<'_, [u8]>) {
+        let (count, values) = (self.row_blocks, self.row_blocks * BLOCK_VALUES);
+        match &self.packed {
+            Packed::Apart { blocks, scales } => (
+                blocks[row * count * BLOCK_BYTES..][..count * BLOCK_BYTES].into(),
+                scales[row * count..][..count].into(),
+            ),
+            Packed::Together { parts, expert } => {
+                let (encoding, bytes) = stored_row(parts, *expert, row, values);
+                let stored = bytes.as_chunks::<{ 1 + BLOCK_BYTES }>().0;
+                let codes = stored.iter().flat_map(|block| in_order(encoding, block));
+                (codes.collect::<Vec<u8>>().into(), stored.iter().map(|block| block[0]).collect::<Vec<u8>>().into())
+            }
+        }
     }
 
     /// The four bits of value `i`.
@@ -195,12 +254,22 @@ impl ExpertMatrix<'_> {
     }
 }
 
+/// The codes of a 17-byte block with values 2j and 2j + 1 in byte j; ggml's byte j holds values j and j + 16.
+fn in_order(encoding: Encoding, block: &[u8; 1 + BLOCK_BYTES]) -> [u8; BLOCK_BYTES] {
+    let codes = &block[1..];
+    let code = |i: usize| match encoding {
+        Encoding::Mxfp4InOrder => codes[i / 2] >> (4 * (i % 2)) & 15,
+        _ => codes[i % BLOCK_BYTES] >> (4 * (i / BLOCK_BYTES)) & 15,
+    };
+    std::array::from_fn(|j| code(2 * j) | code(2 * j + 1) << 4)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn matrix<'a>(blocks: &'a [u8], scales: &'a [u8], rule: Mxfp4) -> ExpertMatrix<'a> {
-        ExpertMatrix { blocks, scales, row_blocks: scales.len(), scale_offset: 0, rule }
+        ExpertMatrix { packed: Packed::Apart { blocks, scales }, row_blocks: scales.len(), scale_offset: 0, rule }
     }
 
     const RIGHT: Mxfp4 = Mxfp4 { nibbles: Nibbles::LowFirst, exponent_shift: 0, scale_shift: 0 };

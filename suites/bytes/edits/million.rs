@@ -144,6 +144,7 @@ impl Target {
         let head_bytes = match &honest {
             AnyCheckpoint::ModelBin(model) => HEADER_BYTES as usize + model.tokenizer().bytes().len(),
             AnyCheckpoint::SafeTensors(checkpoint) => checkpoint.shards()[0].data_start() as usize,
+            AnyCheckpoint::Gguf(model) => model.gguf().index().data_offset as usize,
         };
         let manifest = Manifest::of(&honest, &Silent);
         Target { name, file, head_bytes, open, manifest }
