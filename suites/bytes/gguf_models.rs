@@ -62,7 +62,7 @@ impl File {
     }
 
     fn refusal(self) -> (&'static str, String) {
-        let error = self.open().err().expect("the file is refused");
+        let error = self.open().expect_err("the file is refused");
         (error.name(), error.to_string())
     }
 }
