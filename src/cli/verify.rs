@@ -31,7 +31,7 @@ use crate::verify::{Report, bench, cases, diff, doctor, explain, fault, inspect}
 /// Prove gpt-oss checkpoints, exports and this program itself right
 ///
 /// CHECKPOINT is a SafeTensors directory (OpenAI's original layout or the HF one), one *.safetensors file with its
-/// config.json beside it, or a model.bin; the content decides. `check` and `inspect` also take the http or https address of a file,
+/// config.json beside it, a model.bin, or a GGUF; the content decides. `check` and `inspect` also take the http or https address of a file,
 /// or of a directory (it ends with /), and read no more of it than they need.
 ///
 /// Exit codes: 0 ok, 1 verification failed, 2 usage, 3 input missing or malformed, 4 nothing was checked, 5 no suitable

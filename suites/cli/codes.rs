@@ -31,7 +31,7 @@ fn a_missing_or_foreign_input_is_3() {
     fails(&verify(&["check", &bench.path("absent")]), 3, "absent");
     fails(&verify(&["inspect", &bench.path("absent")]), 3, "absent");
     fails(&verify(&["check", &bench.path("notes.txt")]), 3, "begins with `not a model`");
-    fails(&verify(&["check", &bench.path("model.gguf")]), 3, "GGUF");
+    fails(&verify(&["check", &bench.path("model.gguf")]), 3, "tensor count");
     fails(&verify(&["diff", &bench.path("original"), &bench.path("absent")]), 3, "absent");
     fails(&verify(&["fixture", "no-such-recipe", "--out", &bench.path("x")]), 3, "small-vocab");
     let (from, to) = (bench.path("absent"), bench.path("model.bin"));
