@@ -59,7 +59,7 @@ const checks = {
 
   async tools() {
     const choice = { type: "function", function: { name: "get_weather" } };
-    const fields = { tools: [{ type: "function", function: weather }], tool_choice: choice, seed: 1, max_tokens: 9 };
+    const fields = { tools: [{ type: "function", function: weather }], tool_choice: choice, seed: 1, top_k: 8, max_tokens: 9 };
     const { message } = (await chat(fields)).choices[0];
     const [call] = message.tool_calls;
     assert.equal(call.function.name, "get_weather");
@@ -71,7 +71,7 @@ const checks = {
   },
 
   async completions() {
-    const fields = { model, prompt: "Once upon", max_tokens: 6, seed: 2 };
+    const fields = { model, prompt: "Once upon", max_tokens: 6, seed: 2, top_k: 8 };
     const whole = await client.completions.create(fields);
     const chunks = await all(await client.completions.create({ ...fields, stream: true }));
     assert.equal(chunks.map((chunk) => chunk.choices[0].text).join(""), whole.choices[0].text);
