@@ -75,6 +75,19 @@ pub struct KvCache {
     shape: CacheShape,
     /// Positions written of each lane.
     ends: Vec<usize>,
+    /// The first position of each lane that its windowed layers still hold.  A rewind gives back no slot that was
+    /// overwritten before it, so this cannot be told from the end alone.
+    oldest: Vec<usize>,
+}
+
+/// The first position that a ring of `slots` still holds at `end`, where it held those from `oldest` on before.
+fn oldest_held(oldest: usize, end: usize, slots: usize) -> usize {
+    oldest.max(end.saturating_sub(slots))
+}
+
+/// Whether a ring holds, from `oldest` on, all that `position` may look at.
+fn sees_its_window(position: usize, window: usize, oldest: usize) -> bool {
+    (position + 1).saturating_sub(window) >= oldest
 }
 
 impl KvCache {
@@ -90,7 +103,12 @@ impl KvCache {
             let empty = || compute.cache_words([shape.lanes * slots, shape.width]);
             LayerCache { keys: empty(), values: empty(), reach, slots }
         };
-        Self { layers: reaches.into_iter().map(layer).collect(), shape, ends: vec![0; shape.lanes] }
+        Self {
+            layers: reaches.into_iter().map(layer).collect(),
+            shape,
+            ends: vec![0; shape.lanes],
+            oldest: vec![0; shape.lanes],
+        }
     }
 
     /// How many sequences it has room for.
@@ -125,6 +143,10 @@ impl KvCache {
     /// `tokens` more positions of `lane` have been written.
     pub fn advance(&mut self, lane: usize, tokens: usize) {
         self.ends[lane] += tokens;
+        let rings = self.layers.iter().filter(|layer| layer.reach != Reach::Full);
+        if let Some(slots) = rings.map(|layer| layer.slots).min() {
+            self.oldest[lane] = oldest_held(self.oldest[lane], self.ends[lane], slots);
+        }
     }
 
     /// Keys, values and reach of a layer.
@@ -161,9 +183,7 @@ impl KvCache {
     pub fn can_rewind(&self, lane: usize, position: usize) -> bool {
         self.layers.iter().all(|layer| match layer.reach {
             Reach::Full => true,
-            Reach::Window(window) => {
-                (position + 1).saturating_sub(window) >= self.ends[lane].saturating_sub(layer.slots)
-            }
+            Reach::Window(window) => sees_its_window(position, window, self.oldest[lane]),
         })
     }
 
@@ -171,6 +191,10 @@ impl KvCache {
     pub fn rewind(&mut self, lane: usize, position: usize) {
         debug_assert!(position == 0 || self.can_rewind(lane, position));
         self.ends[lane] = self.ends[lane].min(position);
+        if position == 0 {
+            // All that is looked at from here on is written again.
+            self.oldest[lane] = 0;
+        }
     }
 
     /// Bytes on the device.
@@ -184,5 +208,23 @@ fn grown(compute: &Compute, old: &Tensor<2, Int>, used: usize, slots: usize) -> 
     match used {
         0 => new,
         _ => new.slice_assign([0..used, 0..old.dims()[1]], old.clone().narrow(0, 0, used)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A second rewind must not go where the first one's positions were overwritten: 384 slots that have seen 1000
+    /// positions hold none before 616, also when the end is 800 again.
+    #[test]
+    fn a_rewind_gives_back_no_overwritten_slot() {
+        let oldest = oldest_held(0, 1000, 384);
+        assert_eq!(oldest, 616);
+        assert!(sees_its_window(800, 128, oldest));
+        let after = oldest_held(oldest, 800, 384);
+        assert_eq!(after, 616, "the end alone would say 416");
+        assert!(!sees_its_window(600, 128, after));
+        assert!(sees_its_window(743, 128, after) && !sees_its_window(742, 128, after));
     }
 }
