@@ -20,7 +20,7 @@ pub enum GgufError {
     BigEndian { path: PathBuf, offset: u64, found: String },
     #[error("{path}: offset 4: GGUF version: expected 2 or 3, found {found}", path = path.display())]
     GgufVersion { path: PathBuf, found: u32 },
-    #[error("{path}: offset {offset}: {field} needs bytes up to {want_bytes}, the file holds {found_bytes}", path = path.display())]
+    #[error("{path}: offset {offset}: {field} needs bytes up to {want_bytes}, the file holds {found_bytes} bytes", path = path.display())]
     GgufTruncated { path: PathBuf, field: String, offset: u64, want_bytes: u64, found_bytes: u64 },
     #[error("{path}: offset {offset}: {field}: {found} passes the limit of {max}", path = path.display())]
     GgufLimit { path: PathBuf, field: String, offset: u64, found: u64, max: u64 },

@@ -119,7 +119,7 @@ fn a_tensor_is_read_in_ranges_again_and_again() {
     let want = ["range/open", "range/tensor", "range/repeat", "range/manifest", "range/against"];
     assert_eq!(outcomes(&ran), want.map(|name| (name.to_string(), "pass".to_string())));
     for (source, more, code) in [
-        (local.as_str(), &["--len", "16", "--offset", "2"][..], 0),
+        (local.as_str(), &["--len", "14", "--offset", "2"][..], 0),
         (server.url("original/").as_str(), &["--len", "16"], 0),
         (url.as_str(), &["--len", "16", "--repeat", "1"], 0),
         (&url, &["--len", "1000000"], 3),

@@ -127,7 +127,7 @@ pub fn write(gguf: &Gguf, tensors: bool, findings: Option<&[Finding]>, out: &mut
     }
     writeln!(out, "  {} metadata entries:", gguf.metadata().len())?;
     for (key, value) in gguf.metadata().iter() {
-        writeln!(out, "    {:<48} {:<6} {}", key.escape_debug(), value.value_type(), in_a_line(value))?;
+        writeln!(out, "    {:<48} {:<6} {}", key.escape_debug().to_string(), value.value_type(), in_a_line(value))?;
     }
     for found in peculiarities(gguf) {
         let verdict = if found.kind.refused_by_ggml() { "; ggml refuses it" } else { "" };

@@ -206,7 +206,7 @@ fn a_million_random_edits_of_a_gguf_are_refused_or_change_what_is_read() {
 /// The densest headers: most to remember for the fewest bytes.
 #[test]
 fn a_long_gguf_header_takes_heap_in_proportion() {
-    let empty = File { version: 3, alignment: 8, metadata: Vec::new(), tensors: Vec::new() };
+    let empty = File { version: 3, alignment: 32, metadata: Vec::new(), tensors: Vec::new() };
     let key = |i: u32| format!("{i:x}");
     let entries = (0..60_000).map(|i| Meta::new(&key(i), value_type::U8, [0]));
     let tensors = (0..60_000).map(|i| Tensor { name: key(i).into(), dims: Vec::new(), ggml_type: 24, data: vec![0] });
