@@ -107,7 +107,7 @@ mod tests {
             ("..", "http://a/b/"),
             ("?z", "http://a/b/c/d?z"),
             ("/y#part", "http://a/y"),
-            ("y:1/z", "only http and https addresses are read"),
+            ("y:1/z", "is no address"),
             ("", "it names nothing"),
             ("ftp://x/y", "only http and https addresses are read"),
             ("http://u@x/y", "an address with a user's name is not taken: it would be shown in messages"),
