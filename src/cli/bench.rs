@@ -1,5 +1,10 @@
 //! `gptoss bench`: rates, bytes and launches of a model on a device.  Timings are medians of one run on one machine.
 
+mod arrivals;
+mod layers;
+mod report;
+mod streams;
+
 use std::io::Write;
 use std::time::Instant;
 
@@ -30,13 +35,19 @@ pub(super) struct BenchArgs {
     /// Times each is measured, after one run that compiles the kernels
     #[arg(long, value_name = "N", default_value_t = 3)]
     repeat: usize,
+    /// Sequences that decode at once over one set of weights, instead of prompt lengths: throughput over that of one
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    streams: Vec<usize>,
+    /// With --streams: prompts of so many tokens enter beside the most streams; how much longer these wait for a token
+    #[arg(long, value_name = "N,…", value_delimiter = ',', requires = "streams")]
+    beside: Vec<usize>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 /// Lowest, median and highest of some measurements.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 struct Spread {
     min: f64,
     median: f64,
@@ -81,6 +92,9 @@ struct Report {
 pub(super) fn run(args: &BenchArgs) -> Outcome {
     if args.repeat == 0 || args.decode == 0 || args.prompt_lengths.contains(&0) {
         return Err(Failure::new(Exit::Usage, "lengths, --decode and --repeat must be above 0", "gptoss bench --help"));
+    }
+    if !args.streams.is_empty() {
+        return streams::run(args);
     }
     let start = Instant::now();
     let model = args.model.load()?;

@@ -14,6 +14,9 @@
 //! | rows  | one query head of one token, all its keys    | prefill; software adapters              |
 //! | split | every 32nd key of one query head, then merge | decode on GPUs, where rows are too few  |
 //!
+//! Where the units of a subgroup are heads of one token that share a key-value head, each loads a part of a row of the cache
+//! and gives it to the others (see [`super::family`]).
+//!
 //! Twin: `verify::oracle::attention`.
 
 use burn_cubecl::tensor::CubeTensor;
@@ -40,6 +43,36 @@ struct Online {
     sum: f32,
 }
 
+/// The vectors of one row of a cache for one head, from vector `first` on.  With `share` above 1 every unit of the subgroup
+/// must want the same ones, and all must get here.
+#[cube]
+fn cached_row<N: Size>(
+    cache: &[Vector<u32, N>],
+    first: usize,
+    #[comptime] share: u32,
+    #[comptime] spec: Heads,
+) -> Array<F4> {
+    let vectors = comptime!((spec.head_dim / 4) as u32);
+    let mut row = Array::<F4>::new(comptime!(spec.head_dim / 4));
+    if comptime!(share > 1) {
+        let unit = (UNIT_POS_PLANE % share) as usize;
+        #[unroll]
+        for part in 0..comptime!(vectors / share) {
+            let own = cached(cache, first + comptime!((part * share) as usize) + unit, spec.kv);
+            #[unroll]
+            for j in 0..share {
+                row[comptime!((part * share + j) as usize)] = plane_broadcast(own, j);
+            }
+        }
+    } else {
+        #[unroll]
+        for d in 0..comptime!(spec.head_dim / 4) {
+            row[d] = cached(cache, first + d, spec.kv);
+        }
+    }
+    row
+}
+
 /// Takes up to [`KEYS`] keys, `stride` apart from `position` and not beyond `last`, into the running softmax.
 #[cube]
 fn take_keys<N: Size>(
@@ -54,6 +87,7 @@ fn take_keys<N: Size>(
     slots: usize,
     kv_head: usize,
     #[comptime] stride: usize,
+    #[comptime] share: u32,
     #[comptime] spec: Heads,
 ) {
     let vectors = comptime!(spec.head_dim / 4);
@@ -66,10 +100,11 @@ fn take_keys<N: Size>(
     for k in 0..KEYS {
         let p = position + k * stride;
         at[k] = (first + min(p, last) % slots) * row_vectors + kv_head * vectors;
+        let key = cached_row(keys, at[k], share, spec);
         let mut dot = F4::new(0.0);
         #[unroll]
         for d in 0..vectors {
-            dot += query[d] * cached(keys, at[k] + d, spec.kv);
+            dot += query[d] * key[d];
         }
         let score = ((dot.extract(0usize) + dot.extract(1usize)) + (dot.extract(2usize) + dot.extract(3usize))) * scale;
         scores[k] = select(p <= last, score, MASKED);
@@ -85,9 +120,10 @@ fn take_keys<N: Size>(
     for k in 0..KEYS {
         let weight = (scores[k] - max_score).exp();
         state.sum += weight;
+        let value = cached_row(values, at[k], share, spec);
         #[unroll]
         for d in 0..vectors {
-            acc[d] += F4::new(weight) * cached(values, at[k] + d, spec.kv);
+            acc[d] += F4::new(weight) * value[d];
         }
     }
     state.max = max_score;
@@ -111,6 +147,7 @@ fn rows_kernel<N: Size>(
     tokens: u32,
     place: u32,
     window: u32,
+    #[comptime] share: u32,
     #[comptime] spec: Heads,
 ) {
     let heads = comptime!(spec.heads);
@@ -132,9 +169,9 @@ fn rows_kernel<N: Size>(
         }
         let mut state = Online { max: sinks[head], sum: 1.0f32.runtime() };
         let mut p = first_visible(position, window);
-        let kv_head = head / comptime!(spec.heads / spec.kv_heads);
+        let kv = head / comptime!(spec.heads / spec.kv_heads);
         while p <= position {
-            take_keys(&query, keys, values, &mut acc, &mut state, p, position, first, slots, kv_head, 1usize, spec);
+            take_keys(&query, keys, values, &mut acc, &mut state, p, position, first, slots, kv, 1usize, share, spec);
             p += KEYS;
         }
         let base = token * heads * vectors * 4;
@@ -181,9 +218,9 @@ fn split_kernel<N: Size>(
     // Unit 0 holds the sink; the others start from nothing.
     let mut state = Online { max: select(unit == 0, sinks[head], MASKED), sum: select(unit == 0, 1.0f32, 0.0f32) };
     let mut p = first_visible(position, window) + unit;
-    let kv_head = head / comptime!(spec.heads / spec.kv_heads);
+    let kv = head / comptime!(spec.heads / spec.kv_heads);
     while p <= position {
-        take_keys(&query, keys, values, &mut acc, &mut state, p, position, first, slots, kv_head, SPLIT_UNITS, spec);
+        take_keys(&query, keys, values, &mut acc, &mut state, p, position, first, slots, kv, SPLIT_UNITS, 1u32, spec);
         p += comptime!(KEYS * SPLIT_UNITS);
     }
     let mut maxima = Shared::<[f32]>::new_slice(SPLIT_UNITS);
@@ -215,6 +252,17 @@ fn split_kernel<N: Size>(
         }
         out[token * heads * head_dim + swizzled(head * head_dim + d)] = sum / total;
         d += SPLIT_UNITS;
+    }
+}
+
+/// Units of a row form's subgroup that want the same keys and values: all of it, or 1.
+fn share(heads: Heads, family: Family) -> u32 {
+    match family {
+        Family::Lane { share } => {
+            let is_common = |count: usize| count.is_multiple_of(share as usize);
+            if is_common(heads.heads / heads.kv_heads) && is_common(heads.head_dim / 4) { share } else { 1 }
+        }
+        _ => 1,
     }
 }
 
@@ -273,6 +321,7 @@ pub fn attention(
                 tokens as u32,
                 class.word() as u32,
                 window as u32,
+                share(heads, family),
                 heads,
             );
         }

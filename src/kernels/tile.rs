@@ -6,7 +6,7 @@
 //! | shape | family           | work of a unit                | weights of a step (32 columns)             |
 //! |-------|------------------|-------------------------------|--------------------------------------------|
 //! | Tiled | Plane, Workgroup | 4 rows × 2 tokens of 64 × 32  | decoded once into 8 KiB of workgroup memory |
-//! | Lane  | Lane             | 8 rows × 16 tokens            | decoded into registers, a row at a time    |
+//! | Lane  | Lane             | 8 rows × 2, 4, 8 or 16 tokens | decoded into registers, a row at a time    |
 //!
 //! - `x` f32 `[rows of x, blocks × 32]`, swizzled; entry `r` of the list reads row `r`, `perm[r]` or `perm[r] / chosen` of it
 //! - `w`, `scales`, `bias` of all experts of the chunk: `[experts, rows, blocks]`; dense: one expert
@@ -23,10 +23,12 @@ use super::experts::{ExpertMatrix, swiglu};
 use super::family::{Family, common_block};
 use super::launch::{arg, cubes, dims, grid};
 
-/// Rows and tokens of a Lane unit.  A tile of at most half the tokens takes a loop of its own: half of the sums.
+/// Rows and tokens of a Lane unit.
 const LANE_ROWS: usize = 8;
 const LANE_TOKENS: usize = 16;
-const LANE_TOKENS_HALF: usize = LANE_TOKENS / 2;
+/// Tokens that have a loop of their own: a tile takes the shortest that holds its rows.  Sequences that decode together send
+/// one or two rows to an expert.
+const LANE_LOOPS: [usize; 4] = [2, 4, 8, LANE_TOKENS];
 /// Rows and tokens of a cube, and of its units, in the Tiled shape.
 const TILE_N: usize = 64;
 const TILE_M: usize = 32;
@@ -219,11 +221,13 @@ fn lane_kernel<S: Numeric>(
     for r in 0..LANE_ROWS {
         own[r] = (matrix + min(first + r, rows - 1)) * blocks;
     }
-    for b in 0..select(count > LANE_TOKENS_HALF, blocks, 0usize) {
-        lane_step(x, w, scales, &own, &from, b, &mut acc, LANE_TOKENS, spec);
-    }
-    for b in 0..select(count > 0 && count <= LANE_TOKENS_HALF, blocks, 0usize) {
-        lane_step(x, w, scales, &own, &from, b, &mut acc, LANE_TOKENS_HALF, spec);
+    #[unroll]
+    for i in 0..comptime!(LANE_LOOPS.len()) {
+        let below = comptime!(if i == 0 { 0 } else { LANE_LOOPS[i - 1] });
+        let tokens = comptime!(LANE_LOOPS[i]);
+        for b in 0..select(count > below && count <= tokens, blocks, 0usize) {
+            lane_step(x, w, scales, &own, &from, b, &mut acc, tokens, spec);
+        }
     }
     #[unroll]
     for t in 0..LANE_TOKENS {

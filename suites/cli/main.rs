@@ -3,6 +3,7 @@
 mod atomic;
 mod codes;
 mod gguf;
+mod measured;
 mod oracle;
 mod program;
 mod refusals;

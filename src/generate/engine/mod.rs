@@ -6,11 +6,13 @@
 //! * A sequence has a **lane** of the caches from its admission to its end; the lane keeps its tokens afterwards, and the next
 //!   prompt that begins with them goes on from there.
 //! * Jobs wait in a bounded queue; a full one refuses at once.
-//! * A piece of a prompt is as long as what a step of decoding takes: other streams slow down to half at most.
+//! * A piece of a prompt is as long as lets a step take at most twice what it takes without: other streams slow down to half
+//!   at most.
 //! * **Invariant:** a sequence whose sink has closed has no lane one step later.
 
 mod beginning;
 mod lane;
+mod pace;
 mod scheduler;
 
 use std::collections::VecDeque;

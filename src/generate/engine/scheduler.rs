@@ -9,6 +9,7 @@ use cubecl::future::block_on;
 use rayon::prelude::*;
 
 use super::lane::{Lane, Running};
+use super::pace::Pace;
 use super::{EngineEvent, EngineOptions, Shared};
 use crate::device::DeviceError;
 use crate::generate::sampling::SampleError;
@@ -16,12 +17,7 @@ use crate::generate::stop::FinishReason;
 use crate::models::gpt_oss::{GptOss, Segment};
 use crate::nn::kv_cache::KvCache;
 
-/// Tokens of a prompt's piece beside decoding sequences, before anything was measured, and at least.
-const PIECE_MIN: usize = 8;
-/// Share of a new measurement in an estimate.
-const NEW: f64 = 0.25;
-
-/// What runs, and what its steps cost.
+/// What runs, and how much of prompts enters beside it.
 pub(super) struct Scheduler {
     model: Arc<GptOss>,
     options: EngineOptions,
@@ -29,9 +25,7 @@ pub(super) struct Scheduler {
     cache: KvCache,
     lanes: Vec<Lane>,
     steps: u64,
-    /// Seconds of a step that only decodes, and of one token of a prompt beside it.
-    decode_seconds: Option<f64>,
-    token_seconds: Option<f64>,
+    pace: Pace,
 }
 
 /// What a lane does in a step.
@@ -41,13 +35,16 @@ struct Part {
     tokens: usize,
     /// Whether nothing is pending afterwards, so that the last row has logits to choose from.
     chooses: bool,
+    /// Whether it is a piece of a prompt.
+    enters: bool,
 }
 
 impl Scheduler {
     pub(super) fn new(model: Arc<GptOss>, options: EngineOptions, shared: Arc<Shared>) -> Self {
         let cache = model.new_cache(options.lanes, options.chunk, options.context);
         let lanes = (0..options.lanes).map(|_| Lane::default()).collect();
-        Self { model, options, shared, cache, lanes, steps: 0, decode_seconds: None, token_seconds: None }
+        let pace = Pace::new(options.chunk, options.lanes);
+        Self { model, options, shared, cache, lanes, steps: 0, pace }
     }
 
     /// Runs until told to stop, or until the device fails.
@@ -124,28 +121,21 @@ impl Scheduler {
         }
     }
 
-    /// Every decoding sequence, and a piece of the oldest prompt.
+    /// Every decoding sequence, and a piece of the oldest prompt if it is time for one.
     fn plan(&self) -> Vec<Part> {
         let running = || self.lanes.iter().enumerate().filter_map(|(i, lane)| Some((i, lane.running.as_ref()?)));
         let mut parts: Vec<Part> = running()
             .filter(|(_, running)| running.is_decoding())
-            .map(|(lane, _)| Part { lane, tokens: 1, chooses: true })
+            .map(|(lane, _)| Part { lane, tokens: 1, chooses: true, enters: false })
             .collect();
         let prompts = running().filter(|(_, running)| !running.is_decoding());
         if let Some((lane, prompt)) = prompts.min_by_key(|(_, running)| running.order) {
-            let tokens = prompt.pending.len().min(self.piece(!parts.is_empty()));
-            parts.push(Part { lane, tokens, chooses: tokens == prompt.pending.len() });
+            let tokens = prompt.pending.len().min(self.pace.piece(parts.len()));
+            if tokens > 0 {
+                parts.push(Part { lane, tokens, chooses: tokens == prompt.pending.len(), enters: true });
+            }
         }
         parts
-    }
-
-    /// Tokens of a prompt's piece: what takes as long as a step without it.
-    fn piece(&self, beside_others: bool) -> usize {
-        match (beside_others, self.decode_seconds, self.token_seconds) {
-            (false, ..) => self.options.chunk,
-            (true, Some(step), Some(token)) => ((step / token) as usize).clamp(PIECE_MIN, self.options.chunk),
-            (true, ..) => PIECE_MIN.min(self.options.chunk),
-        }
     }
 
     fn step(&mut self) -> Result<(), DeviceError> {
@@ -162,7 +152,9 @@ impl Scheduler {
         let logits = self.logits(x, &parts)?;
         self.take(&parts);
         self.choose(&parts, &logits);
-        self.learn(&parts, start.elapsed().as_secs_f64());
+        let entered = parts.last().map_or(0, |part| if part.enters { part.tokens } else { 0 });
+        let decoding = parts.iter().filter(|part| !part.enters).count();
+        self.pace.took(decoding, entered, start.elapsed().as_secs_f64());
         self.steps += 1;
         self.count(&self.shared.counters.steps, 1);
         Ok(())
@@ -170,7 +162,7 @@ impl Scheduler {
 
     /// Logits of the last row of every part that chooses: decoding parts come first, a row each.
     fn logits(&self, x: Tensor<2>, parts: &[Part]) -> Result<Vec<f32>, DeviceError> {
-        let decoding = parts.iter().take_while(|part| part.tokens == 1 && part.chooses).count();
+        let decoding = parts.iter().take_while(|part| !part.enters).count();
         let rows = x.dims()[0];
         let chosen = match parts.last() {
             Some(last) if last.chooses && decoding < parts.len() => {
@@ -226,20 +218,6 @@ impl Scheduler {
                 (Err(error), Some(running)) => running.fail(&error.to_string()),
                 (_, None) => {}
             }
-        }
-    }
-
-    /// Keeps what a step took, for the size of the next piece.
-    fn learn(&mut self, parts: &[Part], seconds: f64) {
-        let learn = |old: &mut Option<f64>, new: f64| *old = Some(old.map_or(new, |old| old + NEW * (new - old)));
-        let prompt = parts.last().filter(|part| part.tokens > 1);
-        match (prompt, parts.len(), self.decode_seconds) {
-            (None, ..) => learn(&mut self.decode_seconds, seconds),
-            (Some(part), 1, _) => learn(&mut self.token_seconds, seconds / part.tokens as f64),
-            (Some(part), _, Some(step)) => {
-                learn(&mut self.token_seconds, ((seconds - step) / part.tokens as f64).max(step * 1e-4));
-            }
-            _ => {}
         }
     }
 }

@@ -6,6 +6,7 @@
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
 
+use super::SampleError;
 use super::filters::Kept;
 use super::margin::{Margin, log_odds, rounding};
 use super::params::SamplingParams;
@@ -49,6 +50,27 @@ pub(super) fn greedy(ranked: &Ranked, params: &SamplingParams) -> (u32, Margin) 
     }
     let rank = top.logit - second;
     (top.id, Margin { rank, draw: f64::INFINITY, filter: f64::INFINITY, gain: noise_gain(params) })
+}
+
+/// The same of logits that nothing moves, in one pass over them.
+pub(super) fn largest(logits: &[f32]) -> Result<(u32, Margin), SampleError> {
+    let (mut top, mut id, mut second) = (f32::NEG_INFINITY, None, f32::NEG_INFINITY);
+    for (token, &logit) in (0..).zip(logits) {
+        if logit > top {
+            (top, id, second) = (logit, Some(token), top);
+        } else if logit > second {
+            second = logit;
+        }
+        if logit.is_nan() {
+            return Err(SampleError::NotANumber { token });
+        }
+        if logit == f32::INFINITY {
+            return Err(SampleError::Infinite { token });
+        }
+    }
+    let id = id.ok_or(SampleError::AllMasked)?;
+    let rank = f64::from(top) - f64::from(second);
+    Ok((id, Margin { rank, draw: f64::INFINITY, filter: f64::INFINITY, gain: 1.0 }))
 }
 
 /// Inverse of the cumulative distribution: the first rank up to which the mass exceeds `uniform` of the kept mass.

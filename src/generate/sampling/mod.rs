@@ -112,6 +112,10 @@ impl Sampler {
     /// −∞ is never chosen; NaN, +∞ and nothing but −∞ are errors.  Takes one uniform number of the seed, or none if
     /// greedy.
     pub fn sample(&mut self, logits: &[f32]) -> Result<Sampled<'_>, SampleError> {
+        if self.params.is_greedy() && !self.params.moves_logits() && logits.len() == self.vocab {
+            let (token, margin) = draw::largest(logits)?;
+            return Ok(self.chosen(logits, token, margin));
+        }
         self.prepare(logits)?;
         let uniform = if self.params.is_greedy() { 0.0 } else { self.uniforms.draw() };
         Ok(self.choose(logits, uniform))
@@ -176,6 +180,11 @@ impl Sampler {
             let kept = filters::keep(&mut self.ranked, &self.params, &mut self.scratch);
             draw::inverse(&mut self.ranked, &kept, &self.params, uniform)
         };
+        self.chosen(logits, token, margin)
+    }
+
+    /// Adds `token` to the output, and says what was asked for.
+    fn chosen(&mut self, logits: &[f32], token: u32, margin: Margin) -> Sampled<'_> {
         self.history.push_generated(token);
         let logprob = self.params.logprobs.map(|count| {
             let norm = logprobs::log_sum_exp(logits);
@@ -183,5 +192,33 @@ impl Sampler {
             f64::from(logits[token as usize]) - norm
         });
         Sampled { token, logprob, top_logprobs: &self.top_logprobs, margin }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_way_to_the_largest_is_the_long_one() {
+        let plain = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
+        // A bias of nothing: the long way.
+        let long = SamplingParams { logit_bias: [(3, 0.0)].into(), ..plain.clone() };
+        let none = f32::NEG_INFINITY;
+        for logits in [
+            vec![0.5, -1.0, 2.25, 2.0, none],
+            vec![1.0, 2.0, 2.0, 2.0],
+            vec![-0.0, 0.0, none, -1.0],
+            vec![none, none, none, 7.0],
+            vec![3.0, f32::NAN, f32::INFINITY, 0.0],
+            vec![3.0, f32::INFINITY, f32::NAN, 0.0],
+            vec![none; 4],
+        ] {
+            let mut ways = [&plain, &long].map(|p| Sampler::new(p.clone(), logits.len()).expect("parameters"));
+            let [short, long] = ways.each_mut().map(|way| way.sample(&logits).map(|s| (s.token, s.margin)));
+            assert_eq!(short, long, "{logits:?}");
+        }
+        let mut short = Sampler::new(plain, 4).expect("parameters");
+        assert_eq!(short.sample(&[0.0; 3]).err(), Some(SampleError::Length { found: 3, vocab: 4 }));
     }
 }

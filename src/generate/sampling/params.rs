@@ -120,6 +120,12 @@ impl SamplingParams {
     pub fn is_greedy(&self) -> bool {
         self.temperature == 0.0
     }
+
+    /// Whether a bias or a penalty may change a logit.
+    pub(super) fn moves_logits(&self) -> bool {
+        let penalties = [self.repetition_penalty - 1.0, self.frequency_penalty, self.presence_penalty];
+        !self.logit_bias.is_empty() || penalties.iter().any(|&by| by != 0.0)
+    }
 }
 
 fn as_f64(range: RangeInclusive<u8>) -> RangeInclusive<f64> {

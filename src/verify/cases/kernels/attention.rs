@@ -60,10 +60,12 @@ const HEADS_OF_4: Heads = heads(8, 8, 4, false);
 const HEADS_OF_8: Heads = heads(8, 1, 8, false);
 pub(super) const HEADS_OF_32: Heads = heads(4, 2, 32, false);
 const HEADS_OF_64: Heads = heads(8, 1, 64, false);
+/// Two key-value heads whose queries fill a subgroup of 8 each: the units of a lane's subgroup share what they load.
+const HEADS_OF_64_TWICE: Heads = heads(16, 2, 64, false);
 const HEADS_OF_120: Heads = heads(4, 2, 120, false);
 
 /// A unit takes 4 keys at a time, in the split form every 32nd: steps of 4 and 128 keys.
-const CASES: [Case; 34] = [
+const CASES: [Case; 37] = [
     case("one token sees itself and the sink", HEADS_OF_32, 0, [0, 1, 1]),
     case("2 tokens from the start", HEADS_OF_32, 0, [0, 2, 4]),
     case("5 tokens, a step of keys and one", HEADS_OF_32, 0, [0, 5, 5]),
@@ -88,6 +90,9 @@ const CASES: [Case; 34] = [
     case("first count of tokens in rows", HEADS_OF_8, 0, [2, 128, 130]),
     case("129 tokens in rows, window of 4, ring", HEADS_OF_8, 4, [40, 129, 132]),
     case("8 queries to a key, heads of 64", HEADS_OF_64, 128, [126, 5, 131]).on(Where::FamiliesAndGroupLimits),
+    case("8 queries to each of two keys, heads of 64", HEADS_OF_64_TWICE, 0, [37, 4, 64]),
+    case("8 queries to each of two keys, window of 4 in a ring", HEADS_OF_64_TWICE, 4, [37, 5, 16]),
+    case("8 queries to each of two keys, a cache of f16", in_f16(HEADS_OF_64_TWICE), 128, [130, 3, 131]),
     // Its workgroup memory is close to the default limit; longest to compile.
     case("heads of 120, the largest", HEADS_OF_120, 0, [40, 2, 42]).on(Where::WorkgroupLimits),
     case("sinks of -1e4 have no weight", HEADS_OF_32, 0, [30, 5, 35]).sinks(Sinks::All(-1e4)),
@@ -117,6 +122,7 @@ pub(super) fn trials() -> Vec<Trial> {
         wrong(edge, "a window of one less", |rule| rule.window -= 1),
         wrong(edge, "one key of the future", |rule| rule.lookahead = 1),
         wrong(edge, "key heads by remainder", |rule| rule.kv_head = KvHead::Modulo),
+        wrong(&CASES[24], "key heads by remainder, where units share keys", |rule| rule.kv_head = KvHead::Modulo),
         wrong(edge, "scores not scaled", |rule| rule.scale = 1.0),
     ];
     right.chain(planted).collect()

@@ -48,7 +48,7 @@ impl Case {
 }
 
 /// Rows of a cube in the decode form: 32 (Lane), 16 (Workgroup), 64 (planes of 8); in a tile 64, or 8 a lane.
-const CASES: [Case; 29] = [
+const CASES: [Case; 33] = [
     store("one row, one token, one block", 1, [1, 32], [0, 1]),
     store("rows one over a group, columns before and behind", 2, [5, 64], [3, 11]),
     store("rows one under a cube of workgroups", 3, [15, 96], [1, 17]),
@@ -60,8 +60,11 @@ const CASES: [Case; 29] = [
     store("first token count in tiles", 5, [2, 32], [0, 2]),
     store("6 tokens, rows no multiple of 4", 6, [62, 64], [1, 64]),
     store("7 tokens, rows one pair over a tile", 7, [66, 96], [4, 71]),
-    store("a full lane tile of 8 tokens", 8, [64, 64], [0, 64]),
-    store("9 tokens, one over a lane tile", 9, [130, 32], [2, 134]),
+    store("8 tokens, a full lane loop", 8, [64, 64], [0, 64]),
+    store("9 tokens, one over a lane loop", 9, [130, 32], [2, 134]),
+    store("18 tokens, two over a lane tile", 18, [34, 64], [1, 36]),
+    store("19 tokens, three over a lane tile", 19, [18, 96], [0, 18]),
+    store("21 tokens, five over a lane tile", 21, [66, 32], [0, 67]),
     store("31 tokens, one under a tile", 31, [34, 64], [0, 35]),
     store("32 tokens, a full tile", 32, [64, 96], [0, 64]),
     store("33 tokens, one over a tile", 33, [10, 96], [3, 13]),
@@ -74,6 +77,7 @@ const CASES: [Case; 29] = [
     add("residual: real width", 2, [96, 2880], 0).under_limits(),
     add("residual: 5 tokens", 5, [34, 64], 2),
     add("residual: 9 tokens", 9, [66, 96], 0),
+    add("residual: 20 tokens, four over a lane tile", 20, [34, 64], 1),
     add("residual: 31 tokens", 31, [2, 32], 0),
     add("residual: 33 tokens, columns behind", 33, [14, 64], 5),
     add("residual: 65 tokens", 65, [10, 64], 0),
@@ -84,9 +88,9 @@ pub(super) fn trials() -> Vec<Trial> {
     let right = CASES.iter().map(|case| trial(case, None).on(case.on));
     let wrong = [
         trial(&CASES[3], Some(Fault::NextRow)).planted("decode form takes the next row"),
-        trial(&CASES[15], Some(Fault::NextRow)).planted("a tile takes the next row"),
-        trial(&CASES[20], Some(Fault::NoBias)).planted("the bias is missing"),
-        trial(&CASES[26], Some(Fault::NoBias)).planted("the bias of a tile is missing"),
+        trial(&CASES[18], Some(Fault::NextRow)).planted("a tile takes the next row"),
+        trial(&CASES[23], Some(Fault::NoBias)).planted("the bias is missing"),
+        trial(&CASES[30], Some(Fault::NoBias)).planted("the bias of a tile is missing"),
     ];
     right.chain(wrong).collect()
 }

@@ -68,8 +68,13 @@ impl Case {
     }
 }
 
-const CASES: [Case; 16] = [
+const CASES: [Case; 21] = [
     case("5 tokens, four of eight", [8, 4], 5, [32, 32]),
+    case("1 row, one expert", [1, 1], 1, [64, 64]),
+    case("2 rows, one expert", [1, 1], 2, [96, 32]),
+    case("3 rows, one expert", [1, 1], 3, [32, 64]).as_checkpoint(),
+    case("4 rows, one expert", [1, 1], 4, [64, 32]),
+    case("16 tokens, four of 32: some rows each", [32, 4], 16, [64, 32]).in_parts(&[16]),
     case("6 tokens, all of four", [4, 4], 6, [64, 32]),
     case("7 rows, one expert", [1, 1], 7, [96, 32]).as_checkpoint(),
     case("8 rows, one expert", [1, 1], 8, [32, 96]).as_checkpoint(),
@@ -93,8 +98,8 @@ pub(super) fn trials() -> Vec<Trial> {
     let down = CASES.iter().map(|case| scatter_trial(case, 0).on(case.on));
     let wrong = [
         up_trial(&CASES[0], &Experts { gate_up: GateUp::Swapped, ..right }).planted("gates and linear parts swapped"),
-        up_trial(&CASES[15], &Experts { up_limits: (-7.0, f64::INFINITY), ..right }).planted("no upper clamp"),
-        scatter_trial(&CASES[8], 1).planted("each tile takes the next expert"),
+        up_trial(&CASES[20], &Experts { up_limits: (-7.0, f64::INFINITY), ..right }).planted("no upper clamp"),
+        scatter_trial(&CASES[13], 1).planted("each tile takes the next expert"),
     ];
     up.chain(down).chain(wrong).collect()
 }
