@@ -83,6 +83,7 @@ fn throughput(args: &BenchArgs, engine: &Engine, counts: &[usize], steps: &[Step
     let (mut rates, mut gaps) = (vec![Vec::new(); counts.len()], vec![Vec::new(); counts.len()]);
     for round in 0..=args.repeat {
         for (i, &n) in counts.iter().enumerate() {
+            eprintln!("round {round} of {}: {n} streams", args.repeat);
             let mut streams = Streams::start(engine, n)?;
             let arrivals = streams.decode(args.decode)?;
             drop(streams);
@@ -103,8 +104,9 @@ fn throughput(args: &BenchArgs, engine: &Engine, counts: &[usize], steps: &[Step
 
 /// Streams decode; then a prompt enters beside them, until its first token.
 fn long_prompt(args: &BenchArgs, engine: &Engine, n: usize, tokens: usize) -> Result<Beside, Failure> {
+    eprintln!("a prompt of {tokens} tokens beside {n} streams");
     let mut streams = Streams::start(engine, n)?;
-    let alone = streams.decode(args.decode.max(32))?;
+    let alone = streams.decode(args.decode)?;
     let start = Instant::now();
     let during = streams.beside(tokens)?;
     let seconds = start.elapsed().as_secs_f64();

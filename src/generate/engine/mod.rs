@@ -1,13 +1,13 @@
 //! Many sequences on one model: continuous batching.
 //!
-//! One thread owns the caches.  Each of its steps runs one token of every sequence that is being generated, and a piece of
-//! the oldest prompt that is not in yet, in one pass over the weights; then it samples.  Sequences come and go between steps.
+//! One thread owns the caches.  Each of its steps runs one token of every sequence that is being generated, and pieces of
+//! the oldest prompts that are not in yet, in one pass over the weights; then it samples.  Sequences come and go between steps.
 //!
 //! * A sequence has a **lane** of the caches from its admission to its end; the lane keeps its tokens afterwards, and the next
 //!   prompt that begins with them goes on from there.
 //! * Jobs wait in a bounded queue; a full one refuses at once.
-//! * A piece of a prompt is as long as lets a step take at most twice what it takes without: other streams slow down to half
-//!   at most.
+//! * As much of prompts enters as lets a step take at most twice what it takes without: other streams slow down to half at
+//!   most.
 //! * **Invariant:** a sequence whose sink has closed has no lane one step later.
 
 mod beginning;

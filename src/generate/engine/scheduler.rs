@@ -121,18 +121,21 @@ impl Scheduler {
         }
     }
 
-    /// Every decoding sequence, and a piece of the oldest prompt if it is time for one.
+    /// Every decoding sequence, and of prompts, the oldest first, as many tokens as may enter beside them.
     fn plan(&self) -> Vec<Part> {
         let running = || self.lanes.iter().enumerate().filter_map(|(i, lane)| Some((i, lane.running.as_ref()?)));
         let mut parts: Vec<Part> = running()
             .filter(|(_, running)| running.is_decoding())
             .map(|(lane, _)| Part { lane, tokens: 1, chooses: true, enters: false })
             .collect();
-        let prompts = running().filter(|(_, running)| !running.is_decoding());
-        if let Some((lane, prompt)) = prompts.min_by_key(|(_, running)| running.order) {
-            let tokens = prompt.pending.len().min(self.pace.piece(parts.len()));
+        let mut prompts: Vec<_> = running().filter(|(_, running)| !running.is_decoding()).collect();
+        prompts.sort_by_key(|(_, running)| running.order);
+        let mut room = if prompts.is_empty() { 0 } else { self.pace.piece(parts.len()) };
+        for (lane, prompt) in prompts {
+            let tokens = prompt.pending.len().min(room);
             if tokens > 0 {
                 parts.push(Part { lane, tokens, chooses: tokens == prompt.pending.len(), enters: true });
+                room -= tokens;
             }
         }
         parts
@@ -152,7 +155,7 @@ impl Scheduler {
         let logits = self.logits(x, &parts)?;
         self.take(&parts);
         self.choose(&parts, &logits);
-        let entered = parts.last().map_or(0, |part| if part.enters { part.tokens } else { 0 });
+        let entered = parts.iter().filter(|part| part.enters).map(|part| part.tokens).sum();
         let decoding = parts.iter().filter(|part| !part.enters).count();
         self.pace.took(decoding, entered, start.elapsed().as_secs_f64());
         self.steps += 1;
@@ -160,21 +163,28 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Logits of the last row of every part that chooses: decoding parts come first, a row each.
+    /// Logits of the last row of every part that chooses, in their order.
     fn logits(&self, x: Tensor<2>, parts: &[Part]) -> Result<Vec<f32>, DeviceError> {
-        let decoding = parts.iter().take_while(|part| !part.enters).count();
-        let rows = x.dims()[0];
-        let chosen = match parts.last() {
-            Some(last) if last.chooses && decoding < parts.len() => {
-                let end = x.clone().narrow(0, rows - 1, 1);
-                if decoding == 0 { end } else { Tensor::cat(vec![x.narrow(0, 0, decoding), end], 0) }
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        let mut end = 0;
+        for part in parts {
+            end += part.tokens;
+            match runs.last_mut() {
+                _ if !part.chooses => {}
+                Some((first, count)) if *first + *count == end - 1 => *count += 1,
+                _ => runs.push((end - 1, 1)),
             }
-            _ if decoding > 0 => x.narrow(0, 0, decoding),
-            _ => {
-                // A prompt goes on: nothing is chosen, and nothing would wait for the device.
+        }
+        let mut rows: Vec<Tensor<2>> =
+            runs.into_iter().map(|(first, count)| x.clone().narrow(0, first, count)).collect();
+        let chosen = match rows.len() {
+            0 => {
+                // Prompts go on: nothing is chosen, and nothing would wait for the device.
                 self.model.compute().wait();
                 return Ok(Vec::new());
             }
+            1 => rows.remove(0),
+            _ => Tensor::cat(rows, 0),
         };
         block_on(self.model.compute().read_floats(self.model.logits(&chosen, None)))
     }
