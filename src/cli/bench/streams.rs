@@ -20,7 +20,7 @@ use crate::generate::engine::{Beginnings, Engine, EngineError, EngineEvent, Engi
 use crate::generate::sampling::SamplingParams;
 
 /// Tokens of each stream's own prompt.
-pub(super) const PROMPT: usize = 16;
+pub(super) const PROMPT: usize = 8;
 /// How long nothing may come from an engine that works.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -41,9 +41,9 @@ pub(super) fn run(args: &BenchArgs) -> Outcome {
     }
     let most = counts[counts.len() - 1];
     let start = Instant::now();
-    let longest = args.beside.iter().copied().max().unwrap_or(0).max(PROMPT);
-    // While the longest prompt enters, streams go on: a token a step, and a step takes some of the prompt.
-    let room = PROMPT + (args.repeat + 2) * (args.decode + 2) + longest;
+    // While prompts enter, streams go on: a token a step, and of four steps at least three take some of a prompt.
+    let entering = args.beside.iter().copied().max().unwrap_or(0) + PROMPT * most;
+    let room = PROMPT + args.decode + 2 + entering.div_ceil(3) * 4;
     let (model, context) = args.model.load_for_lanes(room, most + 1)?;
     let load_seconds = start.elapsed().as_secs_f64();
     let steps = counts.iter().map(|&n| step_of(&model, n)).collect::<Result<Vec<Step>, _>>()?;
