@@ -17,6 +17,7 @@ use crate::kernels::codec::KvType;
 use crate::kernels::family::Family;
 use crate::models::gpt_oss::GptOss;
 use crate::models::gpt_oss::load::{LoadError, LoadOptions};
+use crate::models::gpt_oss::stored::widened_warnings;
 use crate::nn::rope::RopeVariant;
 use crate::open::AnyCheckpoint;
 use crate::telemetry::events::JsonLines;
@@ -175,7 +176,8 @@ impl ModelArgs {
     ) -> Result<(Arc<GptOss>, usize), Failure> {
         let inspect = format!("gptoss-verify inspect {}", self.model.display());
         let checkpoint = AnyCheckpoint::open(&self.model).map_err(|e| Failure::new(Exit::Input, e, &inspect))?;
-        checkpoint.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+        let widened = widened_warnings(checkpoint.source());
+        checkpoint.warnings().iter().chain(&widened).for_each(|warning| eprintln!("warning: {warning}"));
         check(&checkpoint)?;
         let compute = self.open_device()?;
         let longest = checkpoint.source().config().rope.context_length();
@@ -199,7 +201,7 @@ impl ModelArgs {
                     Failure::new(Exit::MemoryLimit, error, next)
                 }
                 LoadError::TooLargeForBuffer { .. } => Failure::new(Exit::NoAdapter, error, "gptoss devices"),
-                LoadError::Geometry { .. } | LoadError::Scale { .. } | LoadError::Layout { .. } => {
+                LoadError::Geometry { .. } | LoadError::Scale { .. } | LoadError::NotFinite { .. } => {
                     Failure::new(Exit::Input, error, &inspect)
                 }
             },

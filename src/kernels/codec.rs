@@ -5,13 +5,21 @@
 //! 16-byte load gives without moving anything between lanes (nibble `j` of each of its four words), so every
 //! activation that meets a weight is stored in the same order: **swizzled** ([`swizzled`]).
 //!
-//! | codec | bytes | pieces | value                                                                         |
-//! |-------|------:|-------:|-------------------------------------------------------------------------------|
-//! | BF16  |    64 |      4 | weight `2i` is the low half of word `i`, widened                              |
-//! | MXFP4 |    16 |      1 | E2M1 code at bits `4i..4i+4`, times `2^(scale − 127 − offset)`                |
+//! | codec | bytes | pieces | value                                                                  | scales apart          |
+//! |-------|------:|-------:|------------------------------------------------------------------------|-----------------------|
+//! | BF16  |    64 |      4 | weight `2i` is the low half of word `i`, widened                       |                       |
+//! | F16   |    64 |      4 | the same, an F16                                                       |                       |
+//! | F32   |   128 |      8 | weight `i` is word `i`                                                 |                       |
+//! | MXFP4 |    16 |      1 | E2M1 code at bits `4i..4i+4`, times `2^(scale − 127 − offset)`         | a byte                |
+//! | Q8_0  |    32 |      2 | byte `k` of word `j` is weight `8k + j` plus 128; times the scale      | an F16                |
+//! | Q4_K  |    16 |      1 | code at bits `4i..4i+4`; `(d × sc) × code − (dmin × m)`                | 5 words for 8 blocks  |
+//!
+//! BF16, F16 and F32 are a file's own bytes.  Q8_0 and Q4_K are repacked when they are uploaded, block by block
+//! ([`crate::quant::repack`]): a file's blocks of 34 and 144 bytes have no piece that begins at a multiple of 16.
 //!
 //! MXFP4 decodes without f32 denormals: code `c` at exponent 124 is a quarter of its value for `c ≥ 2`, and
-//! `2f − 1/4` mends the two below; the factor 4 goes into the scale.  Twin: [`crate::quant::mxfp4`].
+//! `2f − 1/4` mends the two below; the factor 4 goes into the scale.  F16 subnormals, in weights and in scales, are made by a
+//! multiplication and never by a conversion.  Twins: [`crate::quant`].
 
 use cubecl::prelude::*;
 
@@ -65,6 +73,22 @@ fn f16_values(a: u32, b: u32) -> F4 {
     halves.insert(1usize, a >> 16);
     halves.insert(2usize, b & 0xFFFF);
     halves.insert(3usize, b >> 16);
+    f16_vector(halves)
+}
+
+/// An f16 in the low half of a word, widened.
+#[cube]
+fn f16_value(half: u32) -> f32 {
+    let magnitude = half & 0x7FFF;
+    let normal = f32::reinterpret((magnitude << 13) + 0x3800_0000);
+    let small = f32::cast_from(magnitude) * comptime!(1.0f32 / 16_777_216.0);
+    let value = select(magnitude < 0x400, small, normal);
+    f32::reinterpret(u32::reinterpret(value) | ((half & 0x8000) << 16))
+}
+
+/// Four f16, each in the low half of its word, widened.  Finite ones only: loading refuses others.
+#[cube]
+fn f16_vector(halves: U4) -> F4 {
     let magnitude = halves & U4::new(0x7FFF);
     let normal = (magnitude << U4::new(13u32)) + U4::new(0x3800_0000);
     let small = F4::cast_from(magnitude) * F4::new(comptime!(1.0 / 16_777_216.0));
@@ -99,14 +123,44 @@ pub enum Codec {
         /// What the file added to every scale.
         scale_offset: u32,
     },
+    /// F16, two to a word.
+    F16,
+    /// As they are.
+    F32,
+    /// Signed bytes under an F16 scale each block.
+    Q8_0,
+    /// Codes of four bits; eight blocks share two F16, and each has a scale and a minimum of six bits.
+    Q4K,
 }
 
 impl Codec {
     /// 16-byte pieces of a block.
     pub const fn pieces(self) -> usize {
         match self {
-            Codec::Bf16 => 4,
-            Codec::Mxfp4 { .. } => 1,
+            Codec::F32 => 8,
+            Codec::Bf16 | Codec::F16 => 4,
+            Codec::Q8_0 => 2,
+            Codec::Mxfp4 { .. } | Codec::Q4K => 1,
+        }
+    }
+
+    /// Whether scales lie apart from the pieces.
+    pub const fn has_scales(self) -> bool {
+        matches!(self, Codec::Mxfp4 { .. } | Codec::Q8_0 | Codec::Q4K)
+    }
+
+    /// Words of a row of `columns` weights, without its scales.
+    pub const fn row_words(self, columns: usize) -> usize {
+        columns / BLOCK * self.pieces() * 4
+    }
+
+    /// Words of the scales of `blocks` blocks.
+    pub const fn scale_words(self, blocks: usize) -> usize {
+        match self {
+            Codec::Bf16 | Codec::F16 | Codec::F32 => 0,
+            Codec::Mxfp4 { .. } => blocks.div_ceil(4),
+            Codec::Q8_0 => blocks.div_ceil(2),
+            Codec::Q4K => blocks.div_ceil(8) * 5,
         }
     }
 }
@@ -146,9 +200,44 @@ fn e8m0_times_four<S: CubePrimitive>(scales: &[S], index: usize, #[comptime] off
     f32::reinterpret((max(byte + 2, offset) - offset) << 23)
 }
 
+/// The words `i` of four pieces.
+#[cube]
+fn column(a: U4, b: U4, c: U4, d: U4, #[comptime] i: usize) -> U4 {
+    let mut words = U4::empty();
+    words.insert(0usize, a.extract(i));
+    words.insert(1usize, b.extract(i));
+    words.insert(2usize, c.extract(i));
+    words.insert(3usize, d.extract(i));
+    words
+}
+
+/// The four bytes of a word, each 128 more than its value, times `factor`.
+#[cube]
+fn bytes_times(word: u32, factor: F4) -> F4 {
+    let mut bytes = U4::empty();
+    #[unroll]
+    for k in 0..4u32 {
+        bytes.insert(comptime!(k as usize), (word >> comptime!(8 * k)) & 0xFF);
+    }
+    // 2^23 + byte is exact, and so is the difference.
+    (F4::reinterpret(bytes | U4::new(0x4B00_0000)) - F4::new(8_388_736.0)) * factor
+}
+
+/// Factor and offset of block `index` of Q4_K: of each eight blocks a word with both F16, then `sc | m << 8`, two to a word.
+#[cube]
+fn q4_k_scales<S: CubePrimitive>(scales: &[S], index: usize) -> (f32, f32) {
+    let at = index / 8 * 5;
+    let both = u32::reinterpret(scales[at]);
+    let own = u32::reinterpret(scales[at + 1 + index % 8 / 2]) >> ((index % 2) as u32 * 16);
+    let factor = f16_value(both & 0xFFFF) * f32::cast_from(own & 0xFF);
+    let offset = f16_value(both >> 16) * f32::cast_from((own >> 8) & 0xFF);
+    (factor, offset)
+}
+
 /// Block `index` of a matrix as eight vectors, in the order of the module's head.
 ///
-/// `scales` holds the scale bytes, four to a word; BF16 has none and never reads it, so that any bound slice will do.
+/// `scales` holds what the table of the module's head says; codecs that have none never read it, so that any bound slice will
+/// do.
 #[cube]
 pub fn block<S: CubePrimitive>(w: &[U4], scales: &[S], index: usize, #[comptime] codec: Codec) -> Array<F4> {
     let mut out = Array::<F4>::new(8usize);
@@ -159,6 +248,48 @@ pub fn block<S: CubePrimitive>(w: &[U4], scales: &[S], index: usize, #[comptime]
             #[unroll]
             for j in 0..8u32 {
                 out[j as usize] = e2m1_quarter(words, comptime!(j * 4)) * factor;
+            }
+        }
+        Codec::Q8_0 => {
+            let scale = u32::reinterpret(scales[index / 2]) >> ((index % 2) as u32 * 16);
+            let factor = F4::new(f16_value(scale & 0xFFFF));
+            #[unroll]
+            for piece in 0..2usize {
+                let words = w[index * 2 + piece];
+                #[unroll]
+                for i in 0..4usize {
+                    out[comptime!(piece * 4 + i)] = bytes_times(words.extract(i), factor);
+                }
+            }
+        }
+        Codec::Q4K => {
+            let words = w[index];
+            let (factor, offset) = q4_k_scales(scales, index);
+            #[unroll]
+            for j in 0..8u32 {
+                let codes = (words >> U4::new(comptime!(4 * j))) & U4::new(15u32);
+                out[j as usize] = F4::cast_from(codes) * F4::new(factor) - F4::new(offset);
+            }
+        }
+        Codec::F16 => {
+            let (a, b, c, d) = (w[index * 4], w[index * 4 + 1], w[index * 4 + 2], w[index * 4 + 3]);
+            #[unroll]
+            for i in 0..4usize {
+                let words = column(a, b, c, d, i);
+                out[2 * i] = f16_vector(words & U4::new(0xFFFF));
+                out[2 * i + 1] = f16_vector(words >> U4::new(16u32));
+            }
+        }
+        Codec::F32 =>
+        {
+            #[unroll]
+            for half in 0..2usize {
+                let at = index * 8 + half;
+                let (a, b, c, d) = (w[at], w[at + 2], w[at + 4], w[at + 6]);
+                #[unroll]
+                for i in 0..4usize {
+                    out[comptime!(half * 4 + i)] = F4::reinterpret(column(a, b, c, d, i));
+                }
             }
         }
         Codec::Bf16 => {

@@ -10,6 +10,7 @@ use cubecl::prelude::*;
 
 use super::codec::{Codec, U4, block};
 use super::launch::{arg, cubes, dims, empty, grid};
+use super::matrix::Matrix;
 use super::ops::{ExpertChunk, Words};
 
 const UNITS: u32 = 64;
@@ -64,7 +65,7 @@ pub fn read<const D: usize>(x: &Words<D>) -> Words<1> {
 }
 
 /// `rows` rows from row `first` of expert `expert` as a BF16 matrix.
-pub fn expand(chunk: &ExpertChunk, expert: usize, first: usize, rows: usize, scale_offset: u32) -> Words<2> {
+pub fn expand(chunk: &ExpertChunk, expert: usize, first: usize, rows: usize, scale_offset: u32) -> Matrix {
     let (w, scales) = (cube(&chunk.blocks), cube(&chunk.scales));
     let [_, of_expert, words] = dims(&w);
     assert!(first + rows <= of_expert, "expand: rows");
@@ -85,5 +86,5 @@ pub fn expand(chunk: &ExpertChunk, expert: usize, first: usize, rows: usize, sca
             Codec::Mxfp4 { scale_offset },
         );
     }
-    Tensor::from_primitive::<CubeBackend>(out)
+    Matrix::new(Tensor::from_primitive::<CubeBackend>(out), Codec::Bf16)
 }

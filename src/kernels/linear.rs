@@ -1,10 +1,10 @@
-//! Dense matrix × few vectors: the decode form of every BF16 projection.
+//! Dense matrix × few vectors: the decode form of every projection.
 //!
 //! A group owns [`ROWS`] neighbouring rows of one token and strides over their blocks; group `g` of cube `x` takes rows
 //! `4 (x · groups + g) ..`, `CUBE_POS_Y` is the token.
 //!
 //! - `x` f32 `[tokens, blocks × 32]`, swizzled
-//! - `w` BF16 `[rows, blocks × 32]` in 16-byte pieces
+//! - `w` `[rows, blocks × 32]` in 16-byte pieces, and `scales`, as the codec has them
 //! - `bias` f32 `[rows]` (read unless the output is [`Output::Logits`])
 //! - `out` f32 `[tokens, stride]`: columns `base .. base + rows` are written (logits) or added to (residual)
 //!
@@ -16,6 +16,7 @@ use cubecl::prelude::*;
 use super::codec::{BLOCK, Codec, F4, U4, block};
 use super::family::{Family, common_block, group, group_sum, lane};
 use super::launch::{arg, cubes, dims, grid};
+use super::matrix::MatrixArg;
 
 /// Rows of a group: x is loaded once for all of them.
 pub const ROWS: usize = 4;
@@ -62,9 +63,10 @@ pub fn dot_rows<S: CubePrimitive>(
 }
 
 #[cube(launch_unchecked)]
-fn linear_kernel(
+fn linear_kernel<S: Numeric>(
     x: &[F4],
     w: &[U4],
+    scales: &[S],
     bias: &[f32],
     out: &mut [f32],
     blocks: u32,
@@ -72,6 +74,7 @@ fn linear_kernel(
     stride: u32,
     base: u32,
     #[comptime] output: Output,
+    #[comptime] codec: Codec,
     #[comptime] family: Family,
 ) {
     let token = CUBE_POS_Y as usize;
@@ -85,7 +88,7 @@ fn linear_kernel(
         own[i] = min(first + i, rows - 1);
         acc[i] = 0.0;
     }
-    dot_rows(x, w, bias, token * blocks, &own, blocks, blocks, &mut acc, Codec::Bf16, family);
+    dot_rows(x, w, scales, token * blocks, &own, blocks, blocks, &mut acc, codec, family);
     group_sum(&mut acc, ROWS, family);
     if lane(family) == 0 {
         #[unroll]
@@ -104,7 +107,7 @@ fn linear_kernel(
 /// Multiplies `x` `[tokens, in]` by `w` into `out` at column `base`, as `output` says; `out` is changed in place.
 pub fn linear(
     x: &CubeTensor,
-    w: &CubeTensor,
+    w: &MatrixArg,
     bias: &CubeTensor,
     out: &CubeTensor,
     base: usize,
@@ -112,30 +115,37 @@ pub fn linear(
     family: Family,
 ) {
     let [tokens, width] = dims(x);
-    let [rows, words] = dims(w);
+    let rows = w.check(width);
     let [out_tokens, stride] = dims(out);
-    assert_eq!((words * 2, out_tokens), (width, tokens), "linear: weight columns, output rows");
-    assert!(
-        base + rows <= stride && width.is_multiple_of(BLOCK),
-        "linear: columns {base}+{rows} of {stride}, width {width}"
-    );
+    assert_eq!(out_tokens, tokens, "linear: output rows");
+    assert!(base + rows <= stride, "linear: columns {base}+{rows} of {stride}");
     let count = grid(cubes(rows, ROWS as u32 * family.groups()), tokens as u32, 1);
-    // SAFETY: the shapes were checked above; the kernel clamps rows and stores only below `rows`.
-    unsafe {
-        linear_kernel::launch_unchecked(
-            &x.client,
-            count,
-            family.cube(),
-            arg(x, 4),
-            arg(w, 4),
-            arg(bias, 1),
-            arg(out, 1),
-            (width / BLOCK) as u32,
-            rows as u32,
-            stride as u32,
-            base as u32,
-            output,
-            family,
-        );
+    macro_rules! launch {
+        ($scale:ty, $scales:expr) => {
+            // SAFETY: the shapes were checked above; the kernel clamps rows and stores only below `rows`.
+            unsafe {
+                linear_kernel::launch_unchecked::<$scale>(
+                    &x.client,
+                    count,
+                    family.cube(),
+                    arg(x, 4),
+                    arg(w.words, 4),
+                    $scales,
+                    arg(bias, 1),
+                    arg(out, 1),
+                    (width / BLOCK) as u32,
+                    rows as u32,
+                    stride as u32,
+                    base as u32,
+                    output,
+                    w.codec,
+                    family,
+                );
+            }
+        };
+    }
+    match w.codec.has_scales() {
+        true => launch!(u32, arg(w.scales, 1)),
+        false => launch!(f32, arg(bias, 1)),
     }
 }

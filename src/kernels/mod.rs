@@ -1,7 +1,8 @@
 //! CubeCL kernels, one file each, with the launch beside the kernel: shape checks, grid, launch, nothing else.
 //!
 //! ```text
-//! codec ──► linear ──► qkv            decode: few rows, a group of lanes shares a row's blocks
+//! codec, matrix
+//!      ├──► linear ──► qkv            decode: few rows, a group of lanes shares a row's blocks
 //!      └──► experts
 //!      └──► tile ◄── group            prefill: many rows, tiles; experts over rows sorted on the device
 //! rms_norm, rope, attention, route, combine, embedding
@@ -30,6 +31,7 @@ pub mod gauge;
 pub mod group;
 mod launch;
 pub mod linear;
+pub mod matrix;
 pub mod ops;
 pub mod qkv;
 pub mod rms_norm;

@@ -8,9 +8,11 @@ use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{DType, Int, Tensor};
 use burn_cubecl::CubeBackend;
 
+use super::codec::Codec;
 use super::experts::ExpertMatrix;
 use super::family::Family;
 use super::launch::{dims, empty};
+use super::matrix::{Matrix, MatrixArg};
 use super::qkv::{Class, Heads};
 use super::route::Choice;
 use super::{attention, combine, embedding, experts, group, linear, qkv, rms_norm, rope, route, tile};
@@ -25,8 +27,10 @@ pub trait DenseOps: Backend {
     fn embedding_rows(
         ids: IntTensor<Self>,
         table: IntTensor<Self>,
+        scales: IntTensor<Self>,
         out: FloatTensor<Self>,
         base: usize,
+        codec: Codec,
     ) -> FloatTensor<Self>;
     /// See [`rms_norm`].
     fn rms_norm_swizzled(x: FloatTensor<Self>, gain: FloatTensor<Self>, family: Family) -> FloatTensor<Self>;
@@ -34,16 +38,20 @@ pub trait DenseOps: Backend {
     fn linear_residual(
         x: FloatTensor<Self>,
         w: IntTensor<Self>,
+        scales: IntTensor<Self>,
         bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
+        codec: Codec,
         family: Family,
     ) -> FloatTensor<Self>;
     /// `out[:, base..] = x wᵀ`.
     fn linear_store(
         x: FloatTensor<Self>,
         w: IntTensor<Self>,
+        scales: IntTensor<Self>,
         out: FloatTensor<Self>,
         base: usize,
+        codec: Codec,
         family: Family,
     ) -> FloatTensor<Self>;
 }
@@ -61,7 +69,18 @@ pub trait AttentionOps: Backend {
         values: IntTensor<Self>,
         class: Class,
         heads: Heads,
+        codec: Codec,
         family: Family,
+    ) -> (FloatTensor<Self>, IntTensor<Self>, IntTensor<Self>);
+    /// What [`AttentionOps::project_qkv`] does after the products, which `projected` holds.  See [`rope`].
+    fn rotate_qkv(
+        projected: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        step: IntTensor<Self>,
+        keys: IntTensor<Self>,
+        values: IntTensor<Self>,
+        class: Class,
+        heads: Heads,
     ) -> (FloatTensor<Self>, IntTensor<Self>, IntTensor<Self>);
     /// See [`attention`].
     fn sink_attention(
@@ -85,6 +104,7 @@ pub trait ExpertOps: Backend {
         params: FloatTensor<Self>,
         w: IntTensor<Self>,
         choice: Choice,
+        codec: Codec,
         family: Family,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, IntTensor<Self>);
     /// Rows of `ids` sorted by expert: `perm` and `tiles`.  See [`group`].
@@ -146,10 +166,12 @@ impl DenseOps for CubeBackend {
     fn embedding_rows(
         ids: IntTensor<Self>,
         table: IntTensor<Self>,
+        scales: IntTensor<Self>,
         out: FloatTensor<Self>,
         base: usize,
+        codec: Codec,
     ) -> FloatTensor<Self> {
-        embedding::embedding(&ids, &table, &out, base);
+        embedding::embedding(&ids, &MatrixArg { words: &table, scales: &scales, codec }, &out, base);
         out
     }
 
@@ -162,10 +184,13 @@ impl DenseOps for CubeBackend {
     fn linear_residual(
         x: FloatTensor<Self>,
         w: IntTensor<Self>,
+        scales: IntTensor<Self>,
         bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
+        codec: Codec,
         family: Family,
     ) -> FloatTensor<Self> {
+        let w = MatrixArg { words: &w, scales: &scales, codec };
         if dims::<2>(&x)[0] <= DECODE_TOKENS_MAX {
             linear::linear(&x, &w, &bias, &residual, 0, linear::Output::Residual, family);
         } else {
@@ -177,10 +202,13 @@ impl DenseOps for CubeBackend {
     fn linear_store(
         x: FloatTensor<Self>,
         w: IntTensor<Self>,
+        scales: IntTensor<Self>,
         out: FloatTensor<Self>,
         base: usize,
+        codec: Codec,
         family: Family,
     ) -> FloatTensor<Self> {
+        let w = MatrixArg { words: &w, scales: &scales, codec };
         // There is no bias: `x` stands in for it and is not read as one.
         if dims::<2>(&x)[0] <= DECODE_TOKENS_MAX {
             linear::linear(&x, &w, &x, &out, base, linear::Output::Logits, family);
@@ -201,10 +229,12 @@ impl AttentionOps for CubeBackend {
         values: IntTensor<Self>,
         class: Class,
         heads: Heads,
+        codec: Codec,
         family: Family,
     ) -> (FloatTensor<Self>, IntTensor<Self>, IntTensor<Self>) {
         let [tokens, _] = dims(&x);
         let q = empty(&x, [tokens, heads.heads * heads.head_dim], DType::F32);
+        let w = MatrixArg { words: &w, scales: &w, codec };
         if tokens <= DECODE_TOKENS_MAX {
             qkv::qkv(&x, &w, &bias, &step, &q, &keys, &values, class, heads, family);
         } else {
@@ -212,6 +242,21 @@ impl AttentionOps for CubeBackend {
             tile::dense(&x, &w, &bias, &projected, 0, tile::Epilogue::Store, family);
             rope::rope(&projected, &bias, &step, &q, &keys, &values, class, heads);
         }
+        (q, keys, values)
+    }
+
+    fn rotate_qkv(
+        projected: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        step: IntTensor<Self>,
+        keys: IntTensor<Self>,
+        values: IntTensor<Self>,
+        class: Class,
+        heads: Heads,
+    ) -> (FloatTensor<Self>, IntTensor<Self>, IntTensor<Self>) {
+        let [tokens, _] = dims(&projected);
+        let q = empty(&projected, [tokens, heads.heads * heads.head_dim], DType::F32);
+        rope::rope(&projected, &bias, &step, &q, &keys, &values, class, heads);
         (q, keys, values)
     }
 
@@ -237,12 +282,14 @@ impl ExpertOps for CubeBackend {
         params: FloatTensor<Self>,
         w: IntTensor<Self>,
         choice: Choice,
+        codec: Codec,
         family: Family,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, IntTensor<Self>) {
         let [tokens, hidden] = dims(&x);
         let normed = empty(&x, [tokens, hidden], DType::F32);
         let scores = empty(&x, [tokens, choice.experts + choice.chosen], DType::F32);
         let ids = empty(&x, [tokens, choice.chosen], DType::U32);
+        let w = MatrixArg { words: &w, scales: &w, codec };
         route::route(&x, &params, &w, &normed, &scores, &ids, choice, family);
         (normed, scores, ids)
     }
@@ -324,10 +371,15 @@ impl ExpertSpec {
 pub type Words<const D: usize> = Tensor<D, Int>;
 
 /// Writes the rows of `ids` that `table` (whose first row is row `base`) holds into `out`.
-pub fn embedding_rows(ids: &Words<1>, table: &Words<2>, out: Tensor<2>, base: usize) -> Tensor<2> {
-    let out =
-        Dispatch::embedding_rows(ids.clone().into_dispatch(), table.clone().into_dispatch(), out.into_dispatch(), base);
-    Tensor::from_dispatch(out)
+pub fn embedding_rows(ids: &Words<1>, table: &Matrix, out: Tensor<2>, base: usize) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::embedding_rows(
+        ids.clone().into_dispatch(),
+        table.words.clone().into_dispatch(),
+        table.scales.clone().into_dispatch(),
+        out.into_dispatch(),
+        base,
+        table.codec,
+    ))
 }
 
 /// RMSNorm of the rows of `x` `[rows, hidden]`, swizzled.
@@ -336,31 +388,38 @@ pub fn rms_norm_swizzled(x: &Tensor<2>, gain: &Tensor<1>, family: Family) -> Ten
 }
 
 /// `residual += x wᵀ + bias`, in place; `x` swizzled.
-pub fn linear_residual(x: Tensor<2>, w: &Words<2>, bias: &Tensor<1>, residual: Tensor<2>, family: Family) -> Tensor<2> {
+pub fn linear_residual(x: Tensor<2>, w: &Matrix, bias: &Tensor<1>, residual: Tensor<2>, family: Family) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::linear_residual(
         x.into_dispatch(),
-        w.clone().into_dispatch(),
+        w.words.clone().into_dispatch(),
+        w.scales.clone().into_dispatch(),
         bias.clone().into_dispatch(),
         residual.into_dispatch(),
+        w.codec,
         family,
     ))
 }
 
 /// `out[:, base..] = x wᵀ`, in place; `x` swizzled.
-pub fn linear_store(x: &Tensor<2>, w: &Words<2>, out: Tensor<2>, base: usize, family: Family) -> Tensor<2> {
+pub fn linear_store(x: &Tensor<2>, w: &Matrix, out: Tensor<2>, base: usize, family: Family) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::linear_store(
         x.clone().into_dispatch(),
-        w.clone().into_dispatch(),
+        w.words.clone().into_dispatch(),
+        w.scales.clone().into_dispatch(),
         out.into_dispatch(),
         base,
+        w.codec,
         family,
     ))
 }
 
 /// Queries of `x` (swizzled) after bias and rotary embedding; writes the tokens' keys and values into their slots.
+///
+/// `w` are matrices whose rows, one after the other, are those of the fused projection.  One of a codec without scales takes
+/// one launch, others a launch each and one more.
 pub fn project_qkv(
     x: Tensor<2>,
-    w: &Words<2>,
+    w: &[Matrix],
     bias: &Tensor<1>,
     step: &Words<2>,
     keys: &Words<2>,
@@ -369,17 +428,22 @@ pub fn project_qkv(
     heads: Heads,
     family: Family,
 ) -> Tensor<2> {
-    let (q, _, _) = Dispatch::project_qkv(
-        x.into_dispatch(),
-        w.clone().into_dispatch(),
-        bias.clone().into_dispatch(),
-        step.clone().into_dispatch(),
-        keys.clone().into_dispatch(),
-        values.clone().into_dispatch(),
-        class,
-        heads,
-        family,
-    );
+    let bias = bias.clone().into_dispatch();
+    let (step, keys, values) =
+        (step.clone().into_dispatch(), keys.clone().into_dispatch(), values.clone().into_dispatch());
+    let (q, _, _) = match w {
+        [whole] if !whole.codec.has_scales() => {
+            let words = whole.words.clone().into_dispatch();
+            Dispatch::project_qkv(x.into_dispatch(), words, bias, step, keys, values, class, heads, whole.codec, family)
+        }
+        parts => {
+            let out = Tensor::<2>::empty([x.dims()[0], heads.rows()], &x.device());
+            let each = |(out, base), part: &Matrix| (linear_store(&x, part, out, base, family), base + part.rows());
+            let (projected, rows) = parts.iter().fold((out, 0), each);
+            assert_eq!(rows, heads.rows(), "qkv: rows of all parts");
+            Dispatch::rotate_qkv(projected.into_dispatch(), bias, step, keys, values, class, heads)
+        }
+    };
     Tensor::from_dispatch(q)
 }
 
@@ -410,15 +474,16 @@ pub fn sink_attention(
 pub fn route_tokens(
     x: &Tensor<2>,
     params: &Tensor<1>,
-    w: &Words<2>,
+    w: &Matrix,
     choice: Choice,
     family: Family,
 ) -> (Tensor<2>, Tensor<2>, Words<2>) {
     let (normed, scores, ids) = Dispatch::route_tokens(
         x.clone().into_dispatch(),
         params.clone().into_dispatch(),
-        w.clone().into_dispatch(),
+        w.words.clone().into_dispatch(),
         choice,
+        w.codec,
         family,
     );
     (Tensor::from_dispatch(normed), Tensor::from_dispatch(scores), Tensor::from_dispatch(ids))

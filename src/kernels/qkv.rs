@@ -5,7 +5,7 @@
 //! and keys and scales them; results come out half-split and unscaled whatever the file.
 //!
 //! - `x` f32 `[tokens, hidden]`, swizzled
-//! - `w` BF16 `[(heads + 2 kv_heads) × head_dim, hidden]`, `bias` f32 of its rows
+//! - `w` `[(heads + 2 kv_heads) × head_dim, hidden]` of a codec without scales, `bias` f32 of its rows
 //! - `step` u32 `[rows, 8 + head_dim]`: for each row its position, where its sequence lies in caches that hold a window and in
 //!   those that hold everything (first slot and number of slots of each), three words unused; then for each pair cos and sin,
 //!   each times the concentration, as f32 bits
@@ -20,6 +20,7 @@ use super::codec::{BLOCK, Codec, F4, KvType, U4, f16_bits};
 use super::family::{Family, group, group_sum, lane};
 use super::launch::{arg, cubes, dims, grid};
 use super::linear::{ROWS, dot_rows};
+use super::matrix::MatrixArg;
 
 /// Words of a row of a step buffer before its angles.
 pub const STEP_ANGLES: usize = 8;
@@ -156,6 +157,7 @@ fn qkv_kernel(
     blocks: u32,
     place: u32,
     #[comptime] spec: Heads,
+    #[comptime] codec: Codec,
     #[comptime] family: Family,
 ) {
     let token = CUBE_POS_Y as usize;
@@ -178,7 +180,7 @@ fn qkv_kernel(
     for r in 0..ROWS {
         acc[r] = 0.0;
     }
-    dot_rows(x, w, bias, token * blocks, &own, blocks, blocks, &mut acc, Codec::Bf16, family);
+    dot_rows(x, w, bias, token * blocks, &own, blocks, blocks, &mut acc, codec, family);
     group_sum(&mut acc, ROWS, family);
     if lane(family) == 0 && first < pairs {
         #[unroll]
@@ -190,9 +192,12 @@ fn qkv_kernel(
 }
 
 /// Projects `x` into `q` and into the slots of `keys` and `values`.
+///
+/// # Panics
+/// If the codec has scales: the kernel has no binding left for them.
 pub fn qkv(
     x: &CubeTensor,
-    w: &CubeTensor,
+    w: &MatrixArg,
     bias: &CubeTensor,
     step: &CubeTensor,
     q: &CubeTensor,
@@ -204,7 +209,8 @@ pub fn qkv(
 ) {
     let [tokens, hidden] = dims(x);
     check(tokens, bias, step, q, keys, values, heads);
-    assert_eq!(dims(w), [heads.rows(), hidden / 2], "qkv: weight shape");
+    assert_eq!(w.check(hidden), heads.rows(), "qkv: weight rows");
+    assert!(!w.codec.has_scales(), "qkv: {:?}", w.codec);
     let count = grid(cubes(heads.rows(), ROWS as u32 * family.groups()), tokens as u32, 1);
     // SAFETY: shapes were checked above; the kernel clamps pairs, and slots are taken modulo their number.
     unsafe {
@@ -213,7 +219,7 @@ pub fn qkv(
             count,
             family.cube(),
             arg(x, 4),
-            arg(w, 4),
+            arg(w.words, 4),
             arg(bias, 1),
             arg(step, 1),
             arg(q, 1),
@@ -222,6 +228,7 @@ pub fn qkv(
             (hidden / BLOCK) as u32,
             class.word() as u32,
             heads,
+            w.codec,
             family,
         );
     }

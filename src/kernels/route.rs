@@ -2,7 +2,7 @@
 //!
 //! - `x` f32 `[tokens, hidden]`
 //! - `params` f32 `[hidden + experts]`: the gain of the norm, then the router's bias
-//! - `w` BF16 `[experts, hidden]`
+//! - `w` BF16 or F32 `[experts, hidden]`
 //! - `normed` f32 `[tokens, hidden]`, swizzled: what the experts multiply
 //! - `scores` f32 `[tokens, experts + k]`: the logits with bias, then the weights of the chosen
 //! - `ids` u32 `[tokens, k]`: the chosen experts, highest logit first, ties to the lowest id
@@ -14,9 +14,10 @@
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::codec::{F4, U4, bf16_piece};
+use super::codec::{Codec, F4, U4, bf16_piece};
 use super::family::Family;
 use super::launch::{arg, dims, grid};
+use super::matrix::MatrixArg;
 use super::rms_norm::{inverse_rms, write_normed};
 
 /// How experts are chosen.
@@ -31,6 +32,18 @@ pub struct Choice {
 /// Units of a cube that share one expert's row, where there are planes or workgroup trees.
 const SHARE: usize = 8;
 
+/// Weights `8 i ..` of a matrix, in their own order: both codecs are summed in the same order.
+#[cube]
+fn eight_weights(w: &[U4], i: usize, #[comptime] codec: Codec) -> (F4, F4) {
+    match codec {
+        Codec::F32 => (F4::reinterpret(w[2 * i]), F4::reinterpret(w[2 * i + 1])),
+        _ => {
+            let words = w[i];
+            (bf16_piece(words, 0usize), bf16_piece(words, 1usize))
+        }
+    }
+}
+
 /// One expert's logit over a share of the row: partial sums of `x · gain · w`, without the norm's factor.
 #[cube]
 fn partial_logit(
@@ -41,11 +54,12 @@ fn partial_logit(
     expert: usize,
     pieces: usize,
     #[comptime] share: usize,
+    #[comptime] codec: Codec,
 ) -> f32 {
     let mut sum = F4::new(0.0);
     let mut i = UNIT_POS as usize % share;
     while i < pieces {
-        let words = w[expert * pieces + i];
+        let (lo, hi) = eight_weights(w, expert * pieces + i, codec);
         #[unroll]
         for half in 0..2usize {
             let at = i * 2 + half;
@@ -56,7 +70,8 @@ fn partial_logit(
                 g.insert(j, gain[at * 4 + j]);
             }
             scaled *= g;
-            sum += scaled * bf16_piece(words, half);
+            let weights = if comptime!(half == 0) { lo } else { hi };
+            sum += scaled * weights;
         }
         i += share;
     }
@@ -75,6 +90,7 @@ fn route_kernel(
     #[comptime] choice: Choice,
     #[comptime] units: usize,
     #[comptime] share: usize,
+    #[comptime] codec: Codec,
 ) {
     let experts = comptime!(choice.experts);
     let chosen = comptime!(choice.chosen);
@@ -87,7 +103,7 @@ fn route_kernel(
     let mut partial = Shared::<[f32]>::new_slice(comptime!(choice.experts * share));
     let mut slot = unit;
     while slot < comptime!(choice.experts * share) {
-        partial[slot] = partial_logit(x, params, w, row, slot / share, vectors / 2, share);
+        partial[slot] = partial_logit(x, params, w, row, slot / share, vectors / 2, share, codec);
         slot += units;
     }
     sync_cube();
@@ -132,10 +148,13 @@ fn route_kernel(
 }
 
 /// Normalises `x` into `normed` and routes every row of it.
+///
+/// # Panics
+/// If the router's weights are neither BF16 nor F32, or a shape is wrong.
 pub fn route(
     x: &CubeTensor,
     params: &CubeTensor,
-    w: &CubeTensor,
+    w: &MatrixArg,
     normed: &CubeTensor,
     scores: &CubeTensor,
     ids: &CubeTensor,
@@ -144,7 +163,8 @@ pub fn route(
 ) {
     let [tokens, hidden] = dims(x);
     let Choice { experts, chosen } = choice;
-    assert_eq!((dims(params), dims(w)), ([hidden + experts], [experts, hidden / 2]), "route: weights");
+    assert_eq!((dims(params), w.check(hidden)), ([hidden + experts], experts), "route: weights");
+    assert!(matches!(w.codec, Codec::Bf16 | Codec::F32), "route: {:?}", w.codec);
     assert_eq!((dims(normed), dims(ids)), ([tokens, hidden], [tokens, chosen]), "route: outputs");
     assert_eq!(dims(scores), [tokens, experts + chosen], "route: scores");
     let units = match family {
@@ -160,7 +180,7 @@ pub fn route(
             CubeDim::new_1d(units as u32),
             arg(x, 4),
             arg(params, 1),
-            arg(w, 4),
+            arg(w.words, 4),
             arg(normed, 1),
             arg(scores, 1),
             arg(ids, 1),
@@ -168,6 +188,7 @@ pub fn route(
             choice,
             units,
             share,
+            w.codec,
         );
     }
 }

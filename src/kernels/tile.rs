@@ -22,6 +22,7 @@ use super::codec::{BLOCK, Codec, F4, U4, block, swizzled};
 use super::experts::{ExpertMatrix, swiglu};
 use super::family::{Family, common_block};
 use super::launch::{arg, cubes, dims, grid};
+use super::matrix::MatrixArg;
 
 /// Rows and tokens of a Lane unit.
 const LANE_ROWS: usize = 8;
@@ -396,10 +397,10 @@ fn launch(o: &Operands, spec: Spec, family: Family) {
     }
 }
 
-/// `out[:, base..] = x wᵀ` ([`Epilogue::Store`]) or `out += x wᵀ + bias` ([`Epilogue::Residual`]) for a BF16 matrix.
+/// `out[:, base..] = x wᵀ` ([`Epilogue::Store`]) or `out += x wᵀ + bias` ([`Epilogue::Residual`]) for a dense matrix.
 pub fn dense(
     x: &CubeTensor,
-    w: &CubeTensor,
+    w: &MatrixArg,
     bias: &CubeTensor,
     out: &CubeTensor,
     base: usize,
@@ -407,22 +408,19 @@ pub fn dense(
     family: Family,
 ) {
     let [tokens, width] = dims(x);
-    let [rows, words] = dims(w);
+    let rows = w.check(width);
     let [out_tokens, stride] = dims(out);
     assert!(epilogue.is_dense() && rows.is_multiple_of(2), "tile: a dense matrix of an even number of rows");
-    assert_eq!((words * 2, out_tokens), (width, tokens), "tile: weight columns, output rows");
-    assert!(
-        base + rows <= stride && width.is_multiple_of(BLOCK),
-        "tile: columns {base}+{rows} of {stride}, width {width}"
-    );
+    assert_eq!(out_tokens, tokens, "tile: output rows");
+    assert!(base + rows <= stride, "tile: columns {base}+{rows} of {stride}");
     let operands = Operands {
         x,
-        w,
-        scales: None,
+        w: w.words,
+        scales: w.codec.has_scales().then_some(w.scales),
         bias,
         // Not read by a dense launch.
-        tiles: w,
-        perm: w,
+        tiles: w.words,
+        perm: w.words,
         out,
         blocks: width / BLOCK,
         rows,
@@ -434,7 +432,7 @@ pub fn dense(
         limit: 0.0,
         tile_count: tokens.div_ceil(tile_rows(family)),
     };
-    launch(&operands, Spec { codec: Codec::Bf16, epilogue, chosen: 1, family }, family);
+    launch(&operands, Spec { codec: w.codec, epilogue, chosen: 1, family }, family);
 }
 
 /// One matrix of the experts over the tiles of a chunk: [`Epilogue::Swiglu`] or [`Epilogue::Scatter`].

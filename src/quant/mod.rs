@@ -12,6 +12,7 @@ pub mod mxfp4_ggml;
 pub mod q4_0;
 pub mod q5;
 pub mod q8_0;
+pub mod repack;
 
 pub use block::BlockType;
 

@@ -18,18 +18,31 @@ pub const IQ4_NL: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 2
 
 /// The values of a Q4_0 block.
 pub fn decode(block: &[u8; BYTES], out: &mut [f32; VALUES]) {
-    by(block, out, |code| code as i8 - 8);
+    times(block, codes(block), out);
 }
 
 /// The values of an IQ4_NL block.
 pub fn decode_iq4_nl(block: &[u8; BYTES], out: &mut [f32; VALUES]) {
-    by(block, out, |code| IQ4_NL[usize::from(code)]);
+    times(block, codes_iq4_nl(block), out);
 }
 
-fn by(block: &[u8; BYTES], out: &mut [f32; VALUES], value: impl Fn(u8) -> i8) {
+/// What a Q4_0 block's scale is multiplied with.
+pub fn codes(block: &[u8; BYTES]) -> [i8; VALUES] {
+    std::array::from_fn(|i| nibble(block, i) as i8 - 8)
+}
+
+/// What an IQ4_NL block's scale is multiplied with.
+pub fn codes_iq4_nl(block: &[u8; BYTES]) -> [i8; VALUES] {
+    std::array::from_fn(|i| IQ4_NL[usize::from(nibble(block, i))])
+}
+
+fn nibble(block: &[u8; BYTES], i: usize) -> u8 {
+    (block[2 + i % 16] >> (4 * (i / 16))) & 15
+}
+
+fn times(block: &[u8; BYTES], codes: [i8; VALUES], out: &mut [f32; VALUES]) {
     let d = f16::read([block[0], block[1]]);
-    for (j, &byte) in block[2..].iter().enumerate() {
-        out[j] = f32::from(value(byte & 15)) * d;
-        out[j + 16] = f32::from(value(byte >> 4)) * d;
+    for (value, code) in out.iter_mut().zip(codes) {
+        *value = f32::from(code) * d;
     }
 }

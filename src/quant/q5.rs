@@ -19,10 +19,14 @@ pub const Q5_1_BYTES: usize = 24;
 /// The values of a Q5_0 block.
 pub fn decode_q5_0(block: &[u8; Q5_0_BYTES], out: &mut [f32; VALUES]) {
     let d = f16::read([block[0], block[1]]);
-    let codes = codes(block.last_chunk().expect("20 bytes of 22"));
-    for (value, code) in out.iter_mut().zip(codes) {
-        *value = (f32::from(code) - 16.0) * d;
+    for (value, code) in out.iter_mut().zip(signed_codes(block)) {
+        *value = f32::from(code) * d;
     }
+}
+
+/// What a Q5_0 block's scale is multiplied with.
+pub fn signed_codes(block: &[u8; Q5_0_BYTES]) -> [i8; VALUES] {
+    codes(block.last_chunk().expect("20 bytes of 22")).map(|code| code as i8 - 16)
 }
 
 /// The values of a Q5_1 block.

@@ -7,8 +7,8 @@ use cubecl::future::block_on;
 use gptoss::checkpoint::{Checkpoint, Layout, Role, Shard, TensorId};
 use gptoss::device::{Compute, DeviceError, DeviceRequest};
 use gptoss::generate::session::{CHUNK_MAX, Session, SessionError, SessionOptions};
-use gptoss::gguf::GgufModel;
 use gptoss::gguf::dialect::DenseType;
+use gptoss::gguf::{GgufModel, Index};
 use gptoss::kernels::codec::KvType;
 use gptoss::models::gpt_oss::GptOss;
 use gptoss::models::gpt_oss::load::{LoadError, LoadOptions, footprint};
@@ -100,11 +100,19 @@ fn a_matrix_that_no_buffer_holds_is_refused() {
 }
 
 #[test]
-fn a_gguf_is_refused() {
-    let bytes = gguf_bytes(&Recipe::built_in("small-vocab"), DenseType::Bf16).expect("the recipe can be written");
-    let model = GgufModel::from_bytes(Path::new("model.gguf"), bytes.into()).expect("the file is a model");
+fn an_infinite_f16_is_refused() {
+    let mut bytes = gguf_bytes(&Recipe::built_in("small-vocab"), DenseType::F16).expect("the recipe can be written");
+    let path = Path::new("model.gguf");
+    let index = Index::of_file(path, &bytes).expect("the file has an index");
+    let tensor = index.tensors.iter().find(|tensor| tensor.name == "output.weight").expect("the file has the tensor");
+    let row = 5 * 2 * tensor.dims[0];
+    let at = (index.data_offset + tensor.offset + row) as usize;
+    bytes[at..at + 2].copy_from_slice(&0x7c00u16.to_le_bytes());
+    let model = GgufModel::from_bytes(path, bytes.into()).expect("the file is a model");
     match GptOss::load(Arc::new(AnyCheckpoint::Gguf(model)), &compute(), &OPTIONS, &Silent) {
-        Err(LoadError::Layout { layout, .. }) => assert_eq!(layout, Layout::Gguf),
+        Err(LoadError::NotFinite { tensor, found, .. }) => {
+            assert_eq!((tensor.as_str(), found.row), ("output.weight", 5))
+        }
         other => panic!("{other:?}"),
     }
 }

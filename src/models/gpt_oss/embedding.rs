@@ -8,12 +8,11 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 
 use super::Table;
-use crate::checkpoint::source::slice_of;
+use super::stored::{DensePart, parts};
 use crate::checkpoint::{Role, TensorId};
 use crate::device::Compute;
 use crate::kernels::ops::embedding_rows;
 use crate::open::AnyCheckpoint;
-use crate::quant::bf16;
 
 /// Rows of the vocabulary.
 pub enum Embedding {
@@ -33,6 +32,17 @@ impl std::fmt::Debug for Embedding {
 }
 
 impl Embedding {
+    /// Bytes of a row.
+    pub fn row_bytes(&self, hidden: usize) -> u64 {
+        match self {
+            Embedding::Device(table) => table.first().map_or(0, |(_, piece)| piece.bytes() / piece.rows() as u64),
+            Embedding::Mapped(checkpoint) => {
+                let parts = parts(checkpoint.source(), TensorId::outside(Role::Embedding));
+                parts.first().map_or(0, |part| part.row_bytes(hidden) as u64)
+            }
+        }
+    }
+
     /// The rows of `tokens`: f32 `[tokens, hidden]`.
     pub fn rows(&self, compute: &Compute, tokens: &[u32], hidden: usize) -> Tensor<2> {
         match self {
@@ -40,7 +50,7 @@ impl Embedding {
                 let ids = compute.upload(tokens, [tokens.len()]);
                 let mut x = compute.scratch([tokens.len(), hidden]);
                 for (base, rows) in table {
-                    let holds = |&id: &u32| (*base..base + rows.dims()[0]).contains(&(id as usize));
+                    let holds = |&id: &u32| (*base..base + rows.rows()).contains(&(id as usize));
                     if tokens.iter().any(holds) {
                         x = embedding_rows(&ids, rows, x, *base);
                     }
@@ -48,13 +58,22 @@ impl Embedding {
                 x
             }
             Embedding::Mapped(checkpoint) => {
-                let segments = checkpoint.source().segments(TensorId::outside(Role::Embedding));
-                let row = |&id: &u32| slice_of(&segments, id as usize * hidden * 2, hidden * 2);
-                let widened = tokens.iter().flat_map(row).copied().collect::<Vec<u8>>();
-                let values: Vec<f32> =
-                    widened.chunks_exact(2).map(|b| bf16::to_f32(u16::from_le_bytes([b[0], b[1]]))).collect();
+                let parts = parts(checkpoint.source(), TensorId::outside(Role::Embedding));
+                let values: Vec<f32> = tokens.iter().flat_map(|&id| row(&parts, id as usize, hidden)).collect();
                 compute.upload_floats(&values, [tokens.len(), hidden])
             }
         }
     }
+}
+
+/// Row `row` of the parts of a table, widened from its own type.
+fn row(parts: &[DensePart<'_>], mut row: usize, hidden: usize) -> Vec<f32> {
+    for part in parts {
+        if row < part.rows {
+            let bytes = part.row_bytes(hidden);
+            return part.values(&part.bytes[row * bytes..][..bytes]);
+        }
+        row -= part.rows;
+    }
+    panic!("a row {row} past the table's end")
 }

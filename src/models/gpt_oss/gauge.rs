@@ -5,7 +5,6 @@ use burn::tensor::Tensor;
 use super::GptOss;
 use super::experts::{Experts, Packed};
 use super::load::ExpertShape;
-use crate::checkpoint::{Role, TensorId};
 use crate::device::DeviceError;
 use crate::kernels::gauge::expand;
 use crate::kernels::ops::{ExpertSpec, Words, experts_down, experts_up, linear_store};
@@ -17,13 +16,10 @@ impl GptOss {
     /// Bytes of weights that one decoded token reads.
     pub fn weight_bytes_per_token(&self) -> u64 {
         let c = &self.config;
-        let bytes = |t: TensorId| match t.role {
-            Role::Embedding => t.row_bytes(c),
-            Role::Unembedding => self.vocab_rows * t.row_bytes(c),
-            role if role.is_of_an_expert() => t.bytes(c) / c.experts * c.experts_per_token,
-            _ => t.bytes(c),
-        };
-        TensorId::each(c).map(bytes).sum::<usize>() as u64
+        let blocks =
+            self.blocks.iter().map(|b| b.dense_bytes() + b.experts.expert_bytes() * c.experts_per_token as u64);
+        let tables = self.unembedding.iter().map(|(_, piece)| piece.bytes());
+        blocks.chain(tables).chain([self.embedding.row_bytes(c.hidden)]).sum()
     }
 
     /// Bytes of keys and values that a token at `position` reads.
@@ -38,8 +34,8 @@ impl GptOss {
 
     /// A large buffer of the model, to measure how fast the adapter reads.
     pub fn large_buffer(&self) -> Words<2> {
-        let largest = self.unembedding.iter().max_by_key(|(_, words)| words.dims()[0]);
-        largest.map_or_else(|| self.blocks[0].qkv.clone(), |(_, words)| words.clone())
+        let largest = self.unembedding.iter().map(|(_, matrix)| matrix).max_by_key(|matrix| matrix.bytes());
+        largest.unwrap_or(&self.blocks[0].out).words.clone()
     }
 
     /// The first experts of a block that are on the device, where all are.

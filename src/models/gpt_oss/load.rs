@@ -3,26 +3,33 @@
 //! Mapped bytes go to the driver piece by piece, without a copy on the host, and their pages are given back once it has them:
 //! a file is never resident beside the buffers made of it.  What a format changes (model.bin: interleaved and scaled Q and K,
 //! scale offset) stays as it is: the kernels know.
+//!
+//! A GGUF's dense matrices go to the device in the codec of their type ([`super::dense`]).  Its experts hold the same codes and
+//! scales as ours in other places: each is put in our order, gate and up rows interleaved, when it is written.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
+use super::dense::{self, Stored};
 use super::embedding::Embedding;
 use super::experts::{Experts, Packed};
+use super::gguf_experts;
 use super::pager::Pager;
+use super::stored::{DensePart, columns, parts, router_codec};
 use super::{Block, GptOss, Table};
 use crate::checkpoint::config::MXFP4_BLOCK_VALUES;
 use crate::checkpoint::source::slice_of;
 use crate::checkpoint::{Layout, ModelConfig, Role, TensorId, WeightSource};
 use crate::device::{Compute, DeviceError, UPLOAD_PIECE_BYTES};
-use crate::kernels::codec::{BLOCK, KvType};
+use crate::kernels::codec::{BLOCK, Codec, KvType};
+use crate::kernels::matrix::Matrix;
 use crate::kernels::ops::{ExpertChunk, Words};
 use crate::kernels::qkv::Heads;
 use crate::model_bin::layout::SCALE_OFFSET;
 use crate::nn::rope::{RopeVariant, Yarn};
 use crate::open::AnyCheckpoint;
-use crate::quant::bf16;
 use crate::telemetry::Progress;
 
 /// Scale bytes above it, without offset, have no finite factor on the device.
@@ -65,14 +72,6 @@ pub enum LoadError {
         /// Its value.
         found: usize,
     },
-    /// The weights are in a form that the loader does not take.
-    #[error("{path}: a {layout} cannot be run by this version: export it first (gptoss export --format model-bin)")]
-    Layout {
-        /// The checkpoint.
-        path: std::path::PathBuf,
-        /// How it stores tensors.
-        layout: Layout,
-    },
     /// A row or an expert is larger than a buffer may be.
     #[error("{path}: {what} takes {bytes} bytes, the adapter's buffers hold {max}")]
     TooLargeForBuffer {
@@ -114,6 +113,16 @@ pub enum LoadError {
         found: u8,
         /// The largest allowed.
         max: u8,
+    },
+    /// An F16, a weight or the scale of a block, is infinite or NaN.
+    #[error("{path}: tensor `{tensor}`: {found}")]
+    NotFinite {
+        /// The checkpoint.
+        path: std::path::PathBuf,
+        /// As the file calls it.
+        tensor: String,
+        /// Where.
+        found: dense::NotFinite,
     },
     /// Someone asked to stop.
     #[error("interrupted")]
@@ -230,9 +239,6 @@ impl GptOss {
         progress: &dyn Progress,
     ) -> Result<Self, LoadError> {
         let source = checkpoint.source();
-        if !source.layout().stores_rows() {
-            return Err(LoadError::Layout { path: source.path().into(), layout: source.layout() });
-        }
         let config = source.config().clone();
         let shape = ExpertShape::new(&config, source.layout());
         let loader = Loader { compute: compute.clone(), checkpoint: checkpoint.clone(), shape };
@@ -320,7 +326,7 @@ impl Loader {
         }
     }
 
-    /// A BF16 vector, widened.
+    /// A vector, widened.
     fn vector(&self, tensor: TensorId) -> Tensor<1> {
         self.floats(&self.widened(tensor))
     }
@@ -333,36 +339,88 @@ impl Loader {
     }
 
     fn widened(&self, tensor: TensorId) -> Vec<f32> {
-        widen(&self.source().segments(tensor).concat())
+        parts(self.source(), tensor).iter().flat_map(|part| part.values(part.bytes)).collect()
     }
 
-    /// A BF16 matrix as it is stored.
-    fn matrix(&self, tensor: TensorId, progress: &dyn Progress) -> Result<Words<2>, LoadError> {
-        let (rows, row_bytes) = (tensor.shape(self.config())[0], tensor.row_bytes(self.config()));
-        self.per_buffer(|| format!("tensor `{}`", tensor.original_name()), rows * row_bytes)?;
-        let words = self.compute.words([rows, row_bytes / 4]);
-        self.copy(tensor, 0, rows * row_bytes, &words, 0);
-        advance(progress, rows * row_bytes)?;
-        Ok(words)
+    /// A matrix in one codec.
+    fn matrix(&self, tensor: TensorId, codec: Codec, progress: &dyn Progress) -> Result<Matrix, LoadError> {
+        let rows = parts(self.source(), tensor).iter().map(|part| part.rows).sum();
+        self.rows(tensor, codec, 0..rows, progress)
+    }
+
+    /// Rows of a matrix: as they are stored where the codec holds them so, repacked otherwise.
+    fn rows(
+        &self,
+        tensor: TensorId,
+        codec: Codec,
+        rows: Range<usize>,
+        progress: &dyn Progress,
+    ) -> Result<Matrix, LoadError> {
+        let columns = columns(tensor, self.config());
+        let bytes = dense::device_bytes(codec, rows.len(), columns);
+        self.per_buffer(|| format!("tensor `{}`", tensor.original_name()), bytes)?;
+        let matrix = dense::empty_matrix(&self.compute, codec, rows.len(), columns);
+        let (mut first, mut start) = (0, 0);
+        for part in parts(self.source(), tensor) {
+            let row_bytes = part.row_bytes(columns);
+            let (from, to) = (rows.start.max(first), rows.end.min(first + part.rows));
+            if from < to {
+                let (stored, at) = (start + (from - first) * row_bytes, from - rows.start);
+                let len = (to - from) * row_bytes;
+                let held = &part.bytes[(from - first) * row_bytes..][..len];
+                if dense::is_direct(part.kind, codec) {
+                    let check = dense::check_finite(part.kind, held, row_bytes);
+                    check.map_err(|found| self.not_finite(&part, found))?;
+                    self.copy(tensor, stored, len, &matrix.words, at * row_bytes);
+                } else {
+                    let of = Stored { kind: part.kind, rows: to - from, columns };
+                    let written = dense::write_rows(&self.compute, &matrix, at, of, held);
+                    written.map_err(|found| self.not_finite(&part, found))?;
+                    self.source().has_read(held);
+                }
+                advance(progress, (to - from) * columns * 2)?;
+            }
+            (first, start) = (first + part.rows, start + part.bytes.len());
+        }
+        Ok(matrix)
+    }
+
+    fn not_finite(&self, part: &DensePart, found: dense::NotFinite) -> LoadError {
+        LoadError::NotFinite { path: self.source().path().into(), tensor: part.name.clone(), found }
     }
 
     /// Embedding or unembedding, in pieces that fit buffers.
     fn table(&self, role: Role, progress: &dyn Progress) -> Result<Table, LoadError> {
         let tensor = TensorId::outside(role);
-        let row_bytes = tensor.row_bytes(self.config());
+        let codec = self.codecs(tensor)[0].1;
+        let row_bytes = codec.row_words(self.config().hidden) * 4;
         let rows_max = self.per_buffer(|| format!("a row of `{}`", tensor.original_name()), row_bytes)?;
-        // An even number of rows: the tiles store pairs.
+        // An even number of rows: the tiles store pairs, and two scales a word.
         let rows_max = (rows_max & !1).max(1);
         let rows = self.source().vocab_rows();
-        let mut table = Table::new();
-        for first in (0..rows).step_by(rows_max) {
-            let count = rows_max.min(rows - first);
-            let words = self.compute.words([count, row_bytes / 4]);
-            self.copy(tensor, first * row_bytes, count * row_bytes, &words, 0);
-            advance(progress, count * row_bytes)?;
-            table.push((first, words));
+        let pieces = (0..rows).step_by(rows_max);
+        pieces
+            .map(|first| Ok((first, self.rows(tensor, codec, first..rows.min(first + rows_max), progress)?)))
+            .collect()
+    }
+
+    /// The rows of a tensor that share a codec, and the codec: one run unless a GGUF stores its parts in several types.
+    fn codecs(&self, tensor: TensorId) -> Vec<(Range<usize>, Codec)> {
+        let mut runs: Vec<(Range<usize>, Codec)> = Vec::new();
+        for part in parts(self.source(), tensor) {
+            let (codec, start) = (dense::codec_of(part.kind), runs.last().map_or(0, |(run, _)| run.end));
+            match runs.last_mut() {
+                Some((run, same)) if *same == codec => run.end += part.rows,
+                _ => runs.push((start..start + part.rows, codec)),
+            }
         }
-        Ok(table)
+        runs
+    }
+
+    /// The fused projection, a matrix for each codec.
+    fn qkv(&self, layer: usize, progress: &dyn Progress) -> Result<Vec<Matrix>, LoadError> {
+        let tensor = TensorId::of_block(Role::QkvWeight, layer);
+        self.codecs(tensor).into_iter().map(|(rows, codec)| self.rows(tensor, codec, rows, progress)).collect()
     }
 
     fn block(&self, layer: usize, pager: Option<&Arc<Pager>>, progress: &dyn Progress) -> Result<Block, LoadError> {
@@ -371,13 +429,13 @@ impl Loader {
         params.extend(self.widened(of(Role::GateBias)));
         Ok(Block {
             attention_norm: self.vector(of(Role::AttnNorm)),
-            qkv: self.matrix(of(Role::QkvWeight), progress)?,
+            qkv: self.qkv(layer, progress)?,
             qkv_bias: self.vector(of(Role::QkvBias)),
             sinks: self.vector(of(Role::Sinks)),
-            out: self.matrix(of(Role::OutWeight), progress)?,
+            out: self.matrix(of(Role::OutWeight), self.codecs(of(Role::OutWeight))[0].1, progress)?,
             out_bias: self.vector(of(Role::OutBias)),
             route_params: self.floats(&params),
-            gate: self.matrix(of(Role::GateWeight), progress)?,
+            gate: self.matrix(of(Role::GateWeight), router_codec(self.source(), layer), progress)?,
             experts: match pager {
                 Some(pager) => Experts::Paged(pager.clone(), self.shape),
                 None => Experts::Resident(self.resident(layer, progress)?, self.shape),
@@ -417,13 +475,18 @@ impl Loader {
             let index = chunks.partition_point(|(first, _)| *first <= slot) - 1;
             let (first, chunk) = &chunks[index];
             let at = slot - first;
-            let bias = widen(self.part(layer, half.bias, expert, half.rows * 2));
-            let bias: Vec<u8> = bias.iter().flat_map(|x| x.to_le_bytes()).collect();
             let (blocks, scales) = (half.blocks_bytes(), half.scales_bytes());
             let of = |role| TensorId::of_block(role, layer);
+            let bias = gguf_experts::bias(self.source(), of(half.bias), expert, half.rows);
+            self.compute.write(&chunk.bias, at * half.rows * 4, &bias);
+            if self.source().layout() == Layout::Gguf {
+                let (stored, stored_scales) = gguf_experts::repacked(self.source(), of(half.blocks), expert, half.rows);
+                self.compute.write_shared(&chunk.blocks, at * blocks, stored.into());
+                self.compute.write_shared(&chunk.scales, at * scales, stored_scales.into());
+                continue;
+            }
             self.copy(of(half.blocks), expert * blocks, blocks, &chunk.blocks, at * blocks);
             self.copy(of(half.scales), expert * scales, scales, &chunk.scales, at * scales);
-            self.compute.write(&chunk.bias, at * half.rows * 4, &bias);
         }
     }
 
@@ -448,21 +511,24 @@ impl Loader {
         }
     }
 
-    /// The stored bytes of one expert's part of a tensor.
-    fn part(&self, layer: usize, role: Role, expert: usize, bytes: usize) -> &[u8] {
-        let segments = self.source().segments(TensorId::of_block(role, layer));
-        slice_of(&segments, expert * bytes, bytes)
-    }
-
     fn check_scales(&self, layer: usize, expert: usize) -> Result<(), LoadError> {
         let max = SCALE_MAX + self.shape.scale_offset.min(2) as u8;
         for half in self.shape.halves() {
-            let scales = self.part(layer, half.scales, expert, half.scales_bytes());
-            if let Some(&found) = scales.iter().find(|&&byte| byte > max) {
-                let tensor = TensorId::of_block(half.scales, layer).original_name();
+            let tensor = TensorId::of_block(half.scales, layer);
+            let found = match self.source().layout() {
+                Layout::Gguf => gguf_experts::scale_above(self.source(), tensor, expert, half.columns, max),
+                _ => {
+                    let segments = self.source().segments(tensor);
+                    let scales = slice_of(&segments, expert * half.scales_bytes(), half.scales_bytes());
+                    let found = scales.iter().copied().find(|&byte| byte > max);
+                    self.source().has_read(scales);
+                    found
+                }
+            };
+            if let Some(found) = found {
+                let tensor = tensor.original_name();
                 return Err(LoadError::Scale { path: self.source().path().into(), tensor, expert, found, max });
             }
-            self.source().has_read(scales);
         }
         Ok(())
     }
@@ -502,9 +568,15 @@ fn dense_bytes(source: &dyn WeightSource, options: &LoadOptions) -> u64 {
     let c = source.config();
     let bytes = |t: TensorId| match t.role {
         Role::Embedding if options.device_memory.is_some() => 0,
-        Role::Embedding | Role::Unembedding => source.vocab_rows() * t.row_bytes(c),
         role if role.is_of_an_expert() => 0,
-        Role::QkvWeight | Role::OutWeight | Role::GateWeight => t.bytes(c),
+        Role::GateWeight => {
+            let codec = router_codec(source, t.layer.unwrap_or_default());
+            dense::device_bytes(codec, c.experts, c.hidden)
+        }
+        Role::Embedding | Role::Unembedding | Role::QkvWeight | Role::OutWeight => {
+            let held = |part: &DensePart| dense::device_bytes(dense::codec_of(part.kind), part.rows, columns(t, c));
+            parts(source, t).iter().map(held).sum()
+        }
         // Vectors are widened.
         _ => 2 * t.bytes(c),
     };
@@ -534,10 +606,6 @@ pub fn scratch_bytes(c: &ModelConfig, chunk: usize, vocab: usize) -> u64 {
 fn scratch_tensor_bytes(c: &ModelConfig, chunk: usize, vocab: usize) -> u64 {
     let row = c.qkv_rows().max(c.experts_per_token * c.hidden.max(c.intermediate));
     4 * (chunk * row).max(vocab) as u64
-}
-
-fn widen(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(2).map(|b| bf16::to_f32(u16::from_le_bytes([b[0], b[1]]))).collect()
 }
 
 fn advance(progress: &dyn Progress, bytes: usize) -> Result<(), LoadError> {

@@ -11,13 +11,16 @@
 //! (norm, qkv, attention, output, route, up, down) and one more for every further buffer the experts are split over, plus
 //! embedding, norm and unembedding.
 
+pub mod dense;
 pub mod embedding;
 pub mod experts;
 pub mod gauge;
+mod gguf_experts;
 pub mod load;
 pub mod pager;
 pub mod probe;
 pub mod stage;
+pub mod stored;
 pub mod trace;
 
 use burn::tensor::{Int, Tensor};
@@ -28,8 +31,9 @@ use self::probe::{Probe, lap};
 use self::stage::Stage;
 use crate::checkpoint::ModelConfig;
 use crate::device::{Compute, DeviceError};
+use crate::kernels::matrix::Matrix;
 use crate::kernels::ops::{
-    Words, linear_residual, linear_store, project_qkv, rms_norm_swizzled, route_tokens, sink_attention,
+    linear_residual, linear_store, project_qkv, rms_norm_swizzled, route_tokens, sink_attention,
 };
 use crate::kernels::qkv::Heads;
 use crate::kernels::route::Choice;
@@ -37,27 +41,28 @@ use crate::nn::kv_cache::{CacheShape, KvCache, Reach};
 use crate::nn::rope::Yarn;
 
 /// Rows of a table too large for one buffer: the first row of each piece, and the piece.
-pub type Table = Vec<(usize, Words<2>)>;
+pub type Table = Vec<(usize, Matrix)>;
 
 /// The weights of one block.
 #[derive(Debug)]
 pub struct Block {
     attention_norm: Tensor<1>,
-    qkv: Words<2>,
+    /// Rows of the fused projection, in one matrix or in several.
+    qkv: Vec<Matrix>,
     qkv_bias: Tensor<1>,
     sinks: Tensor<1>,
-    out: Words<2>,
+    out: Matrix,
     out_bias: Tensor<1>,
     /// Gain of the norm, then the router's bias.
     route_params: Tensor<1>,
-    gate: Words<2>,
+    gate: Matrix,
     experts: Experts,
 }
 
 impl Block {
     /// Bytes of the matrices that every token needs; vectors are some thousands.
     fn dense_bytes(&self) -> u64 {
-        [&self.qkv, &self.out, &self.gate].iter().map(|w| 4 * w.dims().iter().product::<usize>() as u64).sum()
+        self.qkv.iter().chain([&self.out, &self.gate]).map(Matrix::bytes).sum()
     }
 }
 
@@ -146,7 +151,7 @@ impl GptOss {
         if let Some(probe) = &mut probe {
             probe.lap(&self.compute, "embedding");
             probe.natural(Stage::Embedding, None, &x);
-            probe.outside((tokens.len() * self.config.hidden * 2) as u64);
+            probe.outside(tokens.len() as u64 * self.embedding.row_bytes(self.config.hidden));
         }
         for layer in 0..self.blocks.len() {
             x = self.block(layer, x, &step, segments, cache, probe.as_deref_mut()).await?;
@@ -218,7 +223,7 @@ impl GptOss {
         let out = self.unembedding.iter().fold(out, |out, (base, table)| linear_store(&t, table, out, *base, family));
         lap(&mut probe, &self.compute, "unembedding");
         if let Some(probe) = probe {
-            probe.outside((self.vocab_rows * self.config.hidden * 2) as u64);
+            probe.outside(self.unembedding.iter().map(|(_, piece)| piece.bytes()).sum());
         }
         out
     }

@@ -14,7 +14,7 @@ use strum::IntoEnumIterator;
 
 use super::codecs::{verdict, words};
 use super::with_golden;
-use crate::quant::{BlockType, mxfp4_ggml, q8_0};
+use crate::quant::{BlockType, mxfp4_ggml, q8_0, repack};
 use crate::verify::compare::digest::hex_sha256;
 use crate::verify::outcome::{Check, Level};
 use blocks::{Blocks, rows};
@@ -38,6 +38,7 @@ pub(super) fn cases() -> Vec<Check> {
         vec![input_check()],
         pack_checks(mxfp4_ggml::pack),
         vec![unpack_check()],
+        as_q8_0_checks(),
     ];
     decode.chain(encode.concat()).collect()
 }
@@ -180,6 +181,24 @@ fn unpack_check() -> Check {
     let differs = |&(e, block): &(u8, [u8; 16])| mxfp4_ggml::unpack(&mxfp4_ggml::pack(&block, e)) != (e, block);
     let wrong = repacked_inputs().filter(differs).map(|(e, block)| format!("scale {e}, {block:02x?}")).collect();
     verdict("tensors/ggml/mxfp4/unpack", wrong, 1 << 16)
+}
+
+/// Types that are Q8_0 under other codes, every scale: the block that stands for them holds their values.
+fn as_q8_0_checks() -> Vec<Check> {
+    let check = |kind: BlockType| {
+        let blocks = Blocks::Scales.make(kind, 0, 1 << 16);
+        let (mut want, mut found) = ([0.0; 32], [0.0; 32]);
+        let differs = |block: &&[u8]| {
+            kind.decode(block, &mut want);
+            repack::as_q8_0(kind, block).is_none_or(|as_q8_0| {
+                BlockType::Q8_0.decode(&as_q8_0, &mut found);
+                want.map(canonical) != found.map(canonical)
+            })
+        };
+        let wrong: Vec<&[u8]> = blocks.chunks_exact(kind.bytes()).filter(differs).collect();
+        verdict(&format!("{}/as-q8_0", stem(kind)), wrong.iter().map(|b| format!("{b:02x?}")).collect(), 1 << 16)
+    };
+    [BlockType::Q4_0, BlockType::Q5_0, BlockType::Iq4Nl].map(check).into()
 }
 
 fn repacked_inputs() -> impl Iterator<Item = (u8, [u8; 16])> {

@@ -133,7 +133,11 @@ pub(super) fn read_cases() -> Vec<Check> {
         checks.push(against_source(&name, &recipe, bytes));
     }
     for (form, tensors) in [("fused", early_fused as EarlyNames), ("split", early_split)] {
-        checks.push(against_source(&format!("{name}/ollama-{form}"), &recipe, early_file(&recipe, tensors)));
+        checks.push(against_source(
+            &format!("{name}/ollama-{form}"),
+            &recipe,
+            early_file(&recipe, tensors).map(|file| file.write().bytes),
+        ));
     }
     checks.extend(to_model_bin("T3"));
     checks.push(refused_export(&format!("{name}/q8_0-to-model-bin")));
@@ -199,7 +203,7 @@ fn refused_export(name: &str) -> Check {
 }
 
 /// Names of a tensor's parts in an early file, and the rows that each holds.
-type EarlyNames = fn(TensorId, &ModelConfig) -> Vec<(String, std::ops::Range<usize>)>;
+pub(super) type EarlyNames = fn(TensorId, &ModelConfig) -> Vec<(String, std::ops::Range<usize>)>;
 
 /// Names that `convert_gptoss.go` makes of the original checkpoint's.
 fn early_fused(tensor: TensorId, config: &ModelConfig) -> Vec<(String, std::ops::Range<usize>)> {
@@ -226,7 +230,7 @@ fn early_fused(tensor: TensorId, config: &ModelConfig) -> Vec<(String, std::ops:
 }
 
 /// The same of the HF checkpoint's, in which Q, K and V are apart.
-fn early_split(tensor: TensorId, config: &ModelConfig) -> Vec<(String, std::ops::Range<usize>)> {
+pub(super) fn early_split(tensor: TensorId, config: &ModelConfig) -> Vec<(String, std::ops::Range<usize>)> {
     if !tensor.role.is_qkv() {
         return early_fused(tensor, config);
     }
@@ -236,7 +240,7 @@ fn early_split(tensor: TensorId, config: &ModelConfig) -> Vec<(String, std::ops:
 }
 
 /// A file as Ollama's converter of August 2025 wrote it, byte by byte from the recipe.
-fn early_file(recipe: &Recipe, names: EarlyNames) -> Result<Vec<u8>, String> {
+pub(super) fn early_file(recipe: &Recipe, names: EarlyNames) -> Result<File, String> {
     let source = in_memory(recipe, Layout::Original, 1).map_err(text)?;
     let c = source.config();
     let mut tensors = Vec::new();
@@ -269,7 +273,7 @@ fn early_file(recipe: &Recipe, names: EarlyNames) -> Result<Vec<u8>, String> {
         Meta::f32(&own("rope.scaling.factor"), c.rope.scaling_factor as f32),
         Meta::u32(&own("rope.scaling.original_context_length"), c.rope.initial_context_length as u32),
     ];
-    Ok(File { version: 3, alignment: 32, metadata, tensors }.write().bytes)
+    Ok(File { version: 3, alignment: 32, metadata, tensors })
 }
 
 /// Vectors become F32, experts type 4 with their codes in order, the rest stays BF16.

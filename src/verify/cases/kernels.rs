@@ -7,6 +7,7 @@ mod attention;
 mod codec;
 mod combine;
 mod comparer;
+mod dense;
 mod embedding;
 mod experts;
 mod group;

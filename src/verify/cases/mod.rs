@@ -11,6 +11,7 @@ mod exports;
 pub mod fixtures;
 pub mod ggml;
 pub mod gguf;
+pub mod gguf_runs;
 pub mod ggufs;
 pub mod headroom;
 pub mod kernels;
@@ -167,13 +168,13 @@ pub const GROUPS: &[Group] = &[
         name: "tensors/codec",
         level: Level::Tensors,
         about: "Packed weights as the kernels decode them, bit for bit: every scale and code of MXFP4 with both offsets, every finite \
-                BF16, each picked by a one-hot activation. Red: a shift, a mask or the scale's bias is wrong.",
+                BF16, Q8_0, Q4_K, F16 and F32 under scales of every exponent, each picked by a one-hot activation. Red: a shift, a mask or the scale's bias is wrong.",
         run: kernels::codec_cases,
     },
     Group {
         name: "tensors/embedding",
         level: Level::Tensors,
-        about: "Rows of a BF16 table, bit for bit, and none that another chunk holds.",
+        about: "Rows of a table of each codec, bit for bit, and none that another chunk holds.",
         run: kernels::embedding_cases,
     },
     Group {
@@ -276,6 +277,14 @@ pub const GROUPS: &[Group] = &[
         about: "The same routing and logits from the original layout, HF and model.bin, with prompts in chunks of 1, 7, 64 and \
                 200. Red in one format: its loader; in one chunking: the cache, or one form of a kernel.",
         run: device::format_cases,
+    },
+    Group {
+        name: "logits/gguf",
+        level: Level::Logits,
+        about: "Models from GGUF: BF16 dense in both dialects bit for bit as from SafeTensors; Q8_0, F16, and random blocks of every \
+                type within budget of the oracle, which decodes the same file by itself; the same through three slots. Red: the \
+                loader puts rows, scales or experts in the wrong place.",
+        run: gguf_runs::cases,
     },
     Group {
         name: "logits/families",

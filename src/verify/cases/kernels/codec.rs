@@ -5,6 +5,7 @@
 use burn::tensor::Tensor;
 
 use super::attention::HEADS_OF_32;
+use super::dense::Dense;
 use super::half;
 use super::inputs::{Numbers, SENTINEL, floats, matrix, steps, swizzled, widened};
 use super::packed::Packed;
@@ -14,6 +15,7 @@ use crate::device::Compute;
 use crate::kernels::ops::{ExpertSpec, experts_down, experts_tiled, linear_store, project_qkv, sink_attention};
 use crate::kernels::qkv::{Class, Heads};
 use crate::kernels::tile::{Epilogue, tile_rows};
+use crate::quant::BlockType;
 use crate::verify::oracle::{Rows, mxfp4};
 
 /// Weights of a block: one token picks each.
@@ -39,7 +41,9 @@ pub(super) fn trials() -> Vec<Trial> {
         bf16_trial(BLOCK, 1).planted("halves of a word swapped"),
         f16_rounding_trial(1, f64::ceil).planted("f16 rounded up"),
     ];
-    mxfp4.chain(bf16).chain(f16).chain(read).chain(wrong).collect()
+    let blocks = [1, 4, BLOCK].into_iter().flat_map(|tokens| every_block(tokens, 0));
+    let wrong = wrong.into_iter().chain(every_block(4, 1).map(|trial| trial.planted("the neighbour's weight")));
+    mxfp4.chain(blocks).chain(bf16).chain(f16).chain(read).chain(wrong).collect()
 }
 
 /// What a kernel is compiled for: shared with the trials of experts and tiles.
@@ -148,6 +152,70 @@ fn bf16_trial(tokens: usize, swap: usize) -> Trial {
     Trial::new(format!("every finite BF16, {tokens} tokens"), wants, Box::new(launch))
 }
 
+/// The finite F16s of every exponent and sign, low bits in turn.
+fn some_f16() -> Vec<u16> {
+    (0..=u16::MAX).filter(|bits| bits & 0x7c00 != 0x7c00 && bits % 16 == bits / 16 % 16).collect()
+}
+
+/// Q8_0, Q4_K, F16 and F32 under telling scales, `tokens` of a block at a time; `swap` of 1 expects each weight's neighbour.
+fn every_block(tokens: usize, swap: usize) -> [Trial; 4] {
+    let mut numbers = Numbers::new("blocks of every codec");
+    let mut byte = || (numbers.word() >> 24) as u8;
+    let scales = some_f16();
+    let q8_0: Vec<u8> = scales.iter().flat_map(|d| [d.to_le_bytes().to_vec(), bytes(32, &mut byte)].concat()).collect();
+    let both = scales.iter().zip(scales.iter().rev()).step_by(31);
+    let q4_k: Vec<u8> = both
+        .flat_map(|(d, d_min)| [d.to_le_bytes().to_vec(), d_min.to_le_bytes().to_vec(), bytes(140, &mut byte)].concat())
+        .collect();
+    let f16: Vec<u8> = scales.iter().flat_map(|bits| bits.to_le_bytes()).collect();
+    let f32s = scales.iter().map(|bits| f32::from_bits(u32::from(*bits) << 16 | 0x1357)).filter(|x| x.is_normal());
+    let f32s: Vec<u8> = f32s.flat_map(f32::to_le_bytes).collect();
+    let of = |kind, width: usize, bytes: Vec<u8>| {
+        let row = BlockType::row_bytes(kind, width).expect("whole blocks");
+        let rows = bytes.len() / row;
+        block_trial(Dense::of(kind, rows, width, bytes[..rows * row].to_vec()), tokens, swap)
+    };
+    [
+        of(BlockType::Q8_0, BLOCK, q8_0),
+        of(BlockType::Q4K, 512, q4_k),
+        of(BlockType::F16, BLOCK, f16),
+        of(BlockType::F32, BLOCK, f32s),
+    ]
+}
+
+fn bytes(count: usize, byte: &mut impl FnMut() -> u8) -> Vec<u8> {
+    (0..count).map(|_| byte()).collect()
+}
+
+/// Each of 32 columns of a matrix, spread over its width, by itself.
+fn block_trial(w: Dense, tokens: usize, swap: usize) -> Trial {
+    let (rows, columns) = (w.rows, w.columns);
+    let column = move |at: usize| at * (columns / BLOCK) + at % (columns / BLOCK);
+    let cell = |at: usize, row: usize| match w.weight(row, column(at) ^ swap) {
+        0.0 => Cell::Bits(0),
+        value => exact(value),
+    };
+    let cells = (0..BLOCK)
+        .flat_map(|at| (0..rows).map(move |row| (at, row)))
+        .map(|(at, row)| cell(at, row))
+        .collect::<Vec<Cell>>();
+    let wants = vec![Want::new("out", rows, cells)];
+    let name = format!("{} blocks, {tokens} tokens", w.name());
+    let launch = move |compute: &Compute| {
+        let matrix = w.matrix(compute);
+        let mut out = Vec::new();
+        for first in (0..BLOCK).step_by(tokens) {
+            let mut x = vec![0.0; tokens * columns];
+            (0..tokens).for_each(|t| x[t * columns + column(first + t)] = 1.0);
+            let x = floats(compute, &swizzled(&x), [tokens, columns]);
+            let part = floats(compute, &vec![SENTINEL; tokens * rows], [tokens, rows]);
+            out.push(linear_store(&x, &matrix, part, 0, compute.family()));
+        }
+        vec![Output::floats(Tensor::cat(out, 0))]
+    };
+    Trial::new(name, wants, Box::new(launch))
+}
+
 /// Heads of the trials of f16: 128 queries and 64 values a slot.
 const F16_HEADS: Heads = in_f16(HEADS_OF_32);
 
@@ -185,7 +253,7 @@ fn f16_rounding_trial(tokens: usize, round: fn(f64) -> f64) -> Trial {
     ];
     let launch = move |compute: &Compute| {
         let x = floats(compute, &vec![0.0; tokens * BLOCK], [tokens, BLOCK]);
-        let w = matrix(compute, &vec![0; h.rows() * BLOCK], h.rows());
+        let w = [matrix(compute, &vec![0; h.rows() * BLOCK], h.rows())];
         let bias = floats(compute, &bias, [h.rows()]);
         let words = [tokens, h.cache_words()];
         let cache = || compute.upload(&vec![SENTINEL.to_bits(); words.iter().product()], words);

@@ -1,8 +1,10 @@
-//! Rows of a BF16 table: exact, and only those of the chunk.
+//! Rows of a table: exact, and only those of the chunk.
 
+use super::dense::{Dense, KINDS};
 use super::inputs::{Numbers, SENTINEL, floats, matrix, widened};
 use super::trial::{Output, Trial, UNTOUCHED, Want, Where, exact};
 use crate::kernels::ops::embedding_rows;
+use crate::quant::BlockType;
 
 struct Case {
     name: &'static str,
@@ -30,7 +32,36 @@ const EDGES: [u16; 10] = [0x0000, 0x8000, 0x0001, 0x8001, 0x007f, 0x807f, 0x0080
 
 pub(super) fn trials() -> Vec<Trial> {
     let right = CASES.iter().map(|case| trial(case, 0).on(Where::Once));
-    right.chain([trial(&CASES[1], 1).planted("each id takes the next row")]).collect()
+    let other =
+        KINDS.iter().flat_map(|&kind| [(0, None), (1, Some("each id takes the next row"))].map(|f| of_kind(kind, f)));
+    right.chain(other).chain([trial(&CASES[1], 1).planted("each id takes the next row")]).collect()
+}
+
+/// A table of blocks of a type: rows of two super-blocks, around the chunk's edges.
+fn of_kind(kind: BlockType, (shift, planted): (usize, Option<&'static str>)) -> Trial {
+    const IDS: [u32; 7] = [9, 10, 14, 15, 0, u32::MAX, 12];
+    let (rows, hidden, base) = (5, 512, 10);
+    let name = format!("{}: ids below, inside and above the chunk", <&str>::from(kind));
+    let table = Dense::new(&mut Numbers::new(&name), kind, rows, hidden);
+    let cell = |row: usize, column: usize| match table.weight(row, column) {
+        0.0 => super::trial::Cell::Near(0.0, 0.0),
+        value => exact(value),
+    };
+    let row = |&id: &u32| match (id as usize).checked_sub(base).filter(|&row| row < rows) {
+        None => vec![UNTOUCHED; hidden],
+        Some(row) => (0..hidden).map(|column| cell((row + shift) % rows, column)).collect(),
+    };
+    let wants = vec![Want::new("rows", hidden, IDS.iter().flat_map(row).collect())];
+    let launch = move |compute: &crate::device::Compute| {
+        let out = floats(compute, &[SENTINEL; 7 * 512], [IDS.len(), hidden]);
+        let ids = compute.upload(&IDS, [IDS.len()]);
+        vec![Output::floats(embedding_rows(&ids, &table.matrix(compute), out, base))]
+    };
+    let trial = Trial::new(name, wants, Box::new(launch)).on(Where::Once);
+    match planted {
+        Some(fault) => trial.planted(fault),
+        None => trial,
+    }
 }
 
 fn trial(case: &'static Case, shift: usize) -> Trial {

@@ -5,6 +5,8 @@
 use burn::tensor::{Int, Tensor};
 
 use crate::device::Compute;
+use crate::kernels::codec::Codec;
+use crate::kernels::matrix::Matrix;
 use crate::kernels::qkv::{Class, STEP_ANGLES};
 use crate::quant::bf16;
 use crate::verify::fixture::values::{fnv1a_64, squares32};
@@ -135,9 +137,15 @@ pub(super) fn floats<const D: usize>(compute: &Compute, values: &[f32], shape: [
 }
 
 /// A BF16 matrix of `rows` rows on the device, two values to a word.
-pub(super) fn matrix(compute: &Compute, values: &[u16], rows: usize) -> Tensor<2, Int> {
+pub(super) fn matrix(compute: &Compute, values: &[u16], rows: usize) -> Matrix {
     let words: Vec<u32> = values.as_chunks::<2>().0.iter().map(|&[a, b]| u32::from(a) | u32::from(b) << 16).collect();
-    compute.upload(&words, [rows, words.len() / rows])
+    Matrix::new(compute.upload(&words, [rows, words.len() / rows]), Codec::Bf16)
+}
+
+/// The same matrix as F32.
+pub(super) fn matrix_f32(compute: &Compute, values: &[u16], rows: usize) -> Matrix {
+    let words: Vec<u32> = values.iter().map(|&bits| u32::from(bits) << 16).collect();
+    Matrix::new(compute.upload(&words, [rows, words.len() / rows]), Codec::F32)
 }
 
 /// A step buffer: a row for each position, first slot and number of slots; the class of layers that is not looked at has others.

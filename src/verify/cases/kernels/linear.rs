@@ -1,9 +1,11 @@
-//! Dense BF16 projections: the decode form up to four tokens, tiles above.
+//! Dense projections: the decode form up to four tokens, tiles above.
 
+use super::dense::{Dense, KINDS};
 use super::inputs::{Numbers, SENTINEL, floats, matrix, matrix_row, swizzled, to};
 use super::trial::{Cell, Output, Trial, UNTOUCHED, Want, Where, near};
 use crate::device::Compute;
 use crate::kernels::ops::{linear_residual, linear_store};
+use crate::quant::BlockType;
 use crate::verify::oracle::rows::{add_bias, linear};
 use crate::verify::oracle::{Real, Rows};
 
@@ -16,6 +18,7 @@ enum Form {
     Residual { spare: usize },
 }
 
+#[derive(Clone, Copy)]
 struct Case {
     name: &'static str,
     form: Form,
@@ -92,7 +95,34 @@ pub(super) fn trials() -> Vec<Trial> {
         trial(&CASES[23], Some(Fault::NoBias)).planted("the bias is missing"),
         trial(&CASES[30], Some(Fault::NoBias)).planted("the bias of a tile is missing"),
     ];
-    right.chain(wrong).collect()
+    let other = KINDS.iter().flat_map(|&kind| {
+        let cases = OF_EVERY_CODEC.iter().map(move |case| of_kind(case, kind, None).on(case.on));
+        cases.chain([of_kind(&OF_EVERY_CODEC[1], kind, Some(Fault::NextRow)).planted("takes the next row")])
+    });
+    right.chain(wrong).chain(other).collect()
+}
+
+/// Both forms and both outputs once more for codecs other than BF16, whose tiles and groups are the same.
+const OF_EVERY_CODEC: [Case; 5] = [
+    store("one row, one token", 1, [1, 256], [0, 1]),
+    store("rows one over a cube of planes, 4 tokens", 4, [65, 512], [2, 70]),
+    store("9 tokens, rows one pair over a tile", 9, [66, 512], [1, 68]),
+    add("residual: 3 tokens, wide", 3, [37, 4096], 3).under_limits(),
+    add("residual: 33 tokens, wide", 33, [14, 4096], 5).under_limits(),
+];
+
+/// The matrix of a case: random blocks of a type.
+fn of_kind(case: &Case, kind: BlockType, fault: Option<Fault>) -> Trial {
+    let name = format!("{}: {}", <&str>::from(kind), case.name);
+    let mut input = input(case);
+    input.w = Weights::Dense(Dense::new(&mut Numbers::new(&name), kind, case.rows, case.hidden));
+    judged(name, case, input, fault)
+}
+
+/// The matrix: BF16, or blocks.
+enum Weights {
+    Bf16(Vec<u16>),
+    Dense(Dense),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +133,7 @@ enum Fault {
 
 struct Input {
     x: Rows<f32>,
-    w: Vec<u16>,
+    w: Weights,
     bias: Vec<f32>,
     /// What the output holds before.
     before: Rows<f32>,
@@ -126,12 +156,15 @@ fn input(case: &Case) -> Input {
             before.row_mut(t)[..rows].copy_from_slice(residual.row(t));
         }
     }
-    Input { x, w, bias, before }
+    Input { x, w: Weights::Bf16(w), bias, before }
 }
 
 fn trial(case: &Case, fault: Option<Fault>) -> Trial {
-    let &Case { name, form, tokens, rows, hidden, .. } = case;
-    let input = input(case);
+    judged(case.name.into(), case, input(case), fault)
+}
+
+fn judged(name: String, case: &Case, input: Input, fault: Option<Fault>) -> Trial {
+    let &Case { form, tokens, rows, hidden, .. } = case;
     let (columns, base) = case.columns();
     let products = near(&reference(&input, rows, form, fault), &reference(&input, rows, form, fault));
     let mut cells: Vec<Cell> = vec![UNTOUCHED; tokens * columns];
@@ -140,7 +173,10 @@ fn trial(case: &Case, fault: Option<Fault>) -> Trial {
     }
     let launch = move |compute: &Compute| {
         let x = floats(compute, &swizzled(&input.x.values), [tokens, hidden]);
-        let w = matrix(compute, &input.w, rows);
+        let w = match &input.w {
+            Weights::Bf16(values) => matrix(compute, values, rows),
+            Weights::Dense(dense) => dense.matrix(compute),
+        };
         let out = floats(compute, &input.before.values, [tokens, columns]);
         let out = match form {
             Form::Store { base, .. } => linear_store(&x, &w, out, base, compute.family()),
@@ -156,7 +192,11 @@ fn trial(case: &Case, fault: Option<Fault>) -> Trial {
 fn reference<F: Real>(input: &Input, rows: usize, form: Form, fault: Option<Fault>) -> Rows<F> {
     let hidden = input.x.width;
     let shift = usize::from(fault == Some(Fault::NextRow));
-    let mut y = linear(&input.x.to::<F>(), rows, |row| matrix_row(&input.w, (row + shift) % rows, hidden));
+    let weights = |row: usize| match &input.w {
+        Weights::Bf16(values) => matrix_row(values, row, hidden),
+        Weights::Dense(dense) => dense.row(row),
+    };
+    let mut y = linear(&input.x.to::<F>(), rows, |row| weights((row + shift) % rows));
     if let Form::Residual { .. } = form {
         if fault != Some(Fault::NoBias) {
             add_bias(&mut y, &to::<F>(&input.bias));

@@ -3,7 +3,7 @@
 //! The angles of a step are random here, sine and cosine unrelated, so that each must be taken from its own place; that
 //! the runtime's angles are right is [`super::rope`]'s matter.
 
-use super::inputs::{Numbers, SENTINEL, audit, floats, matrix, matrix_row, steps, swizzled, to, widened};
+use super::inputs::{Numbers, SENTINEL, audit, floats, matrix, matrix_f32, matrix_row, steps, swizzled, to, widened};
 use super::trial::{Cell, Output, Trial, UNTOUCHED, Want, Where, near};
 use crate::device::Compute;
 use crate::kernels::codec::KvType;
@@ -81,13 +81,15 @@ pub(super) fn prefill_trials() -> Vec<Trial> {
 
 fn trials(cases: &[Case]) -> Vec<Trial> {
     let right = cases.iter().map(|case| trial(case, None).on(case.on));
+    // The same rows in three matrices of two codecs, as a GGUF may have them.
+    let apart = [&cases[2], &cases[3]].map(|case| in_parts(case, None, true).on(case.on));
     let plant = |fault, says| trial(&cases[3], Some(fault)).planted(says);
     let wrong = [
         plant(Fault::Neighbours, "neighbours rotate together"),
         plant(Fault::Backward, "keys rotate backward"),
         plant(Fault::NoKeyBias, "the keys' bias is missing"),
     ];
-    right.chain(wrong).collect()
+    right.chain(apart).chain(wrong).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +143,10 @@ fn file_order(values: &[u16], width: usize, heads: Heads) -> Vec<u16> {
 }
 
 fn trial(case: &Case, fault: Option<Fault>) -> Trial {
+    in_parts(case, fault, false)
+}
+
+fn in_parts(case: &Case, fault: Option<Fault>, apart: bool) -> Trial {
     let input = input(case);
     let (h, slots, tokens, hidden) = (case.heads, case.slots, case.tokens, case.hidden);
     let (q_width, kv_width) = (h.heads * h.head_dim, h.kv_heads * h.head_dim);
@@ -164,7 +170,15 @@ fn trial(case: &Case, fault: Option<Fault>) -> Trial {
     audit(&input.angles);
     let launch = move |compute: &Compute| {
         let x = floats(compute, &swizzled(&input.x.values), [tokens, hidden]);
-        let (w, bias) = (matrix(compute, &w, h.rows()), floats(compute, &bias, [h.rows()]));
+        let bias = floats(compute, &bias, [h.rows()]);
+        let w = match apart {
+            false => vec![matrix(compute, &w, h.rows())],
+            true => {
+                let (q, kv) = w.split_at(q_width * hidden);
+                let (k, v) = kv.split_at(kv_width * hidden);
+                vec![matrix_f32(compute, q, q_width), matrix(compute, k, kv_width), matrix_f32(compute, v, kv_width)]
+            }
+        };
         let words = [slots, h.cache_words()];
         let cache = || compute.upload(&vec![SENTINEL.to_bits(); words.iter().product()], words);
         let (keys, values) = (cache(), cache());
@@ -173,7 +187,8 @@ fn trial(case: &Case, fault: Option<Fault>) -> Trial {
         let q = project_qkv(x, &w, &bias, &step, &keys, &values, class, h, compute.family());
         vec![Output::floats(q), Output::words(keys), Output::words(values)]
     };
-    Trial::new(case.name, wants, Box::new(launch))
+    let name = if apart { format!("{}, apart", case.name) } else { case.name.into() };
+    Trial::new(name, wants, Box::new(launch))
 }
 
 /// Queries, keys and values of every token, rotated; rows in natural order.

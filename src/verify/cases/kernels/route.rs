@@ -1,6 +1,6 @@
 //! Norm, router logits, choice and weights against the oracle's; ids exact, ties to the lowest.
 
-use super::inputs::{Numbers, floats, matrix, matrix_row, to};
+use super::inputs::{Numbers, floats, matrix, matrix_f32, matrix_row, to};
 use super::rms_norm::RULE;
 use super::trial::{Cell, Output, Trial, Want, Where, near};
 use crate::device::Compute;
@@ -72,7 +72,9 @@ pub(super) fn trials() -> Vec<Trial> {
             .planted("softmax over all experts"),
         trial(&CASES[5], &Router { bias: false, ..rule(&CASES[5]) }).planted("no bias"),
     ];
-    right.chain(wrong).collect()
+    // The same weights as F32, as a GGUF has them.
+    let widened = [&CASES[2], &CASES[5], &CASES[7]].map(|case| with_weights(case, &rule(case), true).on(case.on));
+    right.chain(wrong).chain(widened).collect()
 }
 
 fn rule(case: &Case) -> Router {
@@ -129,6 +131,10 @@ fn candidate(case: &Case, attempt: usize) -> Input {
 }
 
 fn trial(case: &Case, rule: &Router) -> Trial {
+    with_weights(case, rule, false)
+}
+
+fn with_weights(case: &Case, rule: &Router, are_f32: bool) -> Trial {
     let &Case { name, experts, chosen, tokens, hidden, .. } = case;
     let input = input(case);
     let (normed, logits) = reference::<f64>(&input, rule);
@@ -149,10 +155,14 @@ fn trial(case: &Case, rule: &Router) -> Trial {
     let launch = move |compute: &Compute| {
         let x = floats(compute, &input.x.values, [tokens, hidden]);
         let params = floats(compute, &[&input.gain[..], &input.bias].concat(), [hidden + experts]);
-        let w = matrix(compute, &input.w, experts);
+        let w = match are_f32 {
+            true => matrix_f32(compute, &input.w, experts),
+            false => matrix(compute, &input.w, experts),
+        };
         let (normed, scores, ids) = route_tokens(&x, &params, &w, Choice { experts, chosen }, compute.family());
         vec![Output::floats(normed), Output::floats(scores), Output::words(ids)]
     };
+    let name = if are_f32 { format!("{name}, F32 weights") } else { name.into() };
     Trial::new(name, wants, Box::new(launch))
 }
 
