@@ -10,12 +10,10 @@ use super::progress::Turns;
 use super::{Failure, Outcome, print};
 use crate::exit::Exit;
 use crate::generate::engine::{Engine, EngineError, EngineOptions};
-use crate::serve::{ServeOptions, serve};
+use crate::serve::{Ended, Limits, ServeOptions, serve};
 
 /// Tokens of a sequence if nobody says otherwise: every sequence's caches are taken whole at the start.
 const CONTEXT_DEFAULT: usize = 8192;
-/// How long an interrupted server waits for answers under way.
-const DRAIN: Duration = Duration::from_secs(30);
 
 /// A model, where to serve it, and how much at once.
 #[derive(Debug, Args)]
@@ -46,6 +44,18 @@ pub(super) struct ServeArgs {
     /// Largest request body, bytes
     #[arg(long, value_name = "N", default_value_t = 8 << 20)]
     body_bytes: usize,
+    /// Connections at once; more are told 503
+    #[arg(long, value_name = "N", default_value_t = Limits::default().connections_max)]
+    connections: usize,
+    /// Longest time for a request's head, and for its body; an idle connection is closed after as long
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    read_seconds: u64,
+    /// Longest time in which a client takes nothing of its answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    write_seconds: u64,
+    /// How long answers under way may go on after Ctrl-C or SIGTERM; a second one ends the server at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    grace_seconds: u64,
     /// A file with the bearer token that clients must present
     #[arg(long, value_name = "FILE")]
     api_key: Option<std::path::PathBuf>,
@@ -72,32 +82,34 @@ pub(super) fn run(args: &ServeArgs) -> Outcome {
         request_time_max: Duration::from_secs(args.request_seconds),
         max_tokens: args.max_tokens,
         token,
+        limits: Limits {
+            connections_max: args.connections,
+            read_time_max: Duration::from_secs(args.read_seconds),
+            write_time_max: Duration::from_secs(args.write_seconds),
+            grace: Duration::from_secs(args.grace_seconds),
+            ..Limits::default()
+        },
     };
     let turns = Turns::begin();
     let failed =
         |e: std::io::Error| Failure::new(Exit::Usage, format!("{}:{}: {e}", args.host, args.port), "another --port");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind((args.host, args.port)).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         print(|out| writeln!(out, "http://{address}/v1 serves {}; Ctrl-C ends it", args.model_id))?;
-        let (told, tell) = tokio::sync::watch::channel(false);
-        let watch = async move {
+        let interrupted = async {
             while !turns.interrupted() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            let _ = told.send(true);
-            // Who is still being answered after this is left.
-            tokio::time::sleep(DRAIN).await;
         };
-        let mut told = tell;
-        let shutdown = async move {
-            let _ = told.wait_for(|over| *over).await;
-        };
-        tokio::select! {
-            served = serve(listener, engine, options, shutdown) => served.map_err(failed),
-            () = watch => Ok(()),
-        }
+        Ok(serve(listener, engine, options, interrupted).await)
     })?;
-    Ok(Exit::Ok)
+    match ended {
+        Ended::Whole => Ok(Exit::Ok),
+        Ended::Cut => {
+            let next = "gptoss serve --grace-seconds N for longer answers";
+            Err(Failure::new(Exit::Interrupted, "answers under way were cut off", next))
+        }
+    }
 }

@@ -18,9 +18,6 @@ pub struct ApiError {
     message: String,
 }
 
-/// Seconds after which a refused client may try again.
-const RETRY_AFTER: &str = "1";
-
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, code: Option<&'static str>, message: impl Into<String>) -> Self {
         Self { status, kind, code, param: None, message: message.into() }
@@ -79,6 +76,18 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", Some("invalid_api_key"), message)
     }
 
+    /// A body that did not come in time.
+    pub fn late() -> Self {
+        let message = "the request body did not come in time";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", Some("body_timeout"), message)
+    }
+
+    /// Too many connections.
+    pub fn crowded() -> Self {
+        let message = "there are too many connections";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", Some("too_many_connections"), message)
+    }
+
     /// The engine failed.
     pub fn engine(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some("engine_failed"), message)
@@ -133,9 +142,6 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.json())).into_response();
         let headers = response.headers_mut();
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
-            headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static(RETRY_AFTER));
-        }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
         }

@@ -10,9 +10,11 @@
 //! A request becomes a job of the [`Engine`]; its events come back over a channel and become one answer or a stream of
 //! server-sent events.  A client that goes away drops the channel, and with it the sequence.
 //!
-//! * Requests beyond the engine's queue get 429 and `Retry-After`; bodies have a limit; a token, if one is set, is asked for
-//!   on every path but `/health`.
-//! * Errors have OpenAI's shape: see [`error`].
+//! * Requests beyond the engine's queue get 429 and `Retry-After`; heads, bodies, connections and times have limits
+//!   ([`Limits`]); a token, if one is set, is asked for on every path but `/health`.
+//! * A client that takes nothing of its answer stalls nobody: the engine never waits for it, what it has not taken is bounded
+//!   by the tokens of a request, and after a time its connection is closed.
+//! * Errors have OpenAI's shape: see [`error`].  A head that is no HTTP, too long or late is answered, if at all, without one.
 
 mod answer;
 mod calls;
@@ -21,25 +23,33 @@ mod completions;
 pub mod error;
 pub mod files;
 mod format;
+mod limits;
+mod listen;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod patient;
 mod prompt;
 mod request;
 mod responses;
+mod traffic;
+mod watch;
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::middleware;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+pub use self::limits::Limits;
+pub use self::listen::Ended;
+
 use self::error::ApiError;
+use self::traffic::Traffic;
 use crate::generate::engine::Engine;
 use crate::generate::tokenizer::Tokenizer;
 
@@ -56,6 +66,8 @@ pub struct ServeOptions {
     pub max_tokens: usize,
     /// What clients must present as a bearer token.
     pub token: Option<String>,
+    /// What a client may take otherwise.
+    pub limits: Limits,
 }
 
 /// What every handler sees.
@@ -64,56 +76,53 @@ struct App {
     options: ServeOptions,
     tokenizer: Tokenizer,
     responses: responses::store::Store,
+    traffic: Traffic,
 }
 
 type Shared = Arc<App>;
 
-/// Serves `engine` on `listener` until `shutdown` resolves, then ends what still runs.
+/// Serves `engine` on `listener` until `shutdown` resolves, then lets answers under way come to their end.
 pub async fn serve(
     listener: tokio::net::TcpListener,
     engine: Engine,
     options: ServeOptions,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let router = router(engine, options);
-    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(shutdown)
-        .await
+    shutdown: impl Future<Output = ()> + Send,
+) -> Ended {
+    let app = Arc::new(App {
+        engine,
+        options,
+        tokenizer: Tokenizer::o200k_harmony(),
+        responses: Default::default(),
+        traffic: Traffic::default(),
+    });
+    let refusal = Router::new().fallback(|| async { ApiError::crowded() });
+    listen::listen(listener, app.clone(), routes(&app), watched(refusal, &app), shutdown).await
 }
 
 /// The routes over an engine.
-pub fn router(engine: Engine, options: ServeOptions) -> Router {
-    let limit = DefaultBodyLimit::max(options.body_bytes_max);
-    let app = Arc::new(App { engine, options, tokenizer: Tokenizer::o200k_harmony(), responses: Default::default() });
-    Router::new()
+fn routes(app: &Shared) -> Router {
+    let limit = DefaultBodyLimit::max(app.options.body_bytes_max);
+    let routes = Router::new()
         .route("/v1/chat/completions", post(chat::handle))
         .route("/v1/completions", post(completions::handle))
         .merge(responses::routes())
         .route("/v1/models", get(models))
-        .route("/v1/models/{id}", get(model))
-        .route("/metrics", get(metrics))
-        .layer(middleware::from_fn_with_state(app.clone(), authorised))
+        .route("/v1/models/{id}", get(model));
+    #[cfg(feature = "metrics")]
+    let routes = routes.route("/metrics", get(metrics::handle));
+    let routes = routes
+        .layer(limit)
+        .layer(middleware::from_fn_with_state(app.clone(), watch::whole))
+        .layer(middleware::from_fn_with_state(app.clone(), watch::authorised))
         .route("/health", get(health))
         .method_not_allowed_fallback(|| async { ApiError::method() })
-        .fallback(|request: Request| async move { ApiError::route(request.uri().path()) })
-        .layer(limit)
-        .with_state(app)
+        .fallback(|request: Request| async move { ApiError::route(request.uri().path()) });
+    watched(routes, app)
 }
 
-/// Lets through who presents the token, if there is one.
-async fn authorised(State(app): State<Shared>, headers: HeaderMap, request: Request, next: Next) -> Response {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    match &app.options.token {
-        Some(token) if !given.is_some_and(|given| equal(given.as_bytes(), token.as_bytes())) => {
-            ApiError::unauthorised().into_response()
-        }
-        _ => next.run(request).await,
-    }
-}
-
-/// Whether two byte strings are equal, in a time that does not tell where they differ.
-fn equal(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |found, (a, b)| found | (a ^ b)) == 0
+/// The routes, every request counted.
+fn watched(routes: Router<Shared>, app: &Shared) -> Router {
+    routes.layer(middleware::from_fn_with_state(app.clone(), watch::watched)).with_state(app.clone())
 }
 
 /// Seconds since 1970.
@@ -133,35 +142,13 @@ async fn model(State(app): State<Shared>, Path(id): Path<String>) -> Result<Json
     if id == app.options.model_id { Ok(Json(model_object(&app))) } else { Err(ApiError::model(&id)) }
 }
 
-async fn health(State(app): State<Shared>) -> Json<Value> {
-    Json(json!({ "status": "ok", "engine": app.engine.status() }))
-}
-
-/// Prometheus text.
-async fn metrics(State(app): State<Shared>) -> Response {
-    let (counters, status) = (app.engine.counters(), app.engine.status());
-    let totals = [
-        ("jobs", "Requests taken", &counters.jobs),
-        ("refused", "Requests refused because the queue was full", &counters.refused),
-        ("cancelled", "Sequences whose client went away", &counters.cancelled),
-        ("prompt_tokens", "Tokens of prompts that were run", &counters.prompt_tokens),
-        ("cached_tokens", "Tokens of prompts that were in the caches", &counters.cached_tokens),
-        ("generated_tokens", "Tokens generated", &counters.generated_tokens),
-        ("steps", "Passes over the weights", &counters.steps),
-    ];
-    let mut text = String::new();
-    for (name, help, counter) in totals {
-        let value = counter.load(Ordering::Relaxed);
-        text += &format!("# HELP gptoss_{name} {help}.\n# TYPE gptoss_{name} counter\ngptoss_{name}_total {value}\n");
+async fn health(State(app): State<Shared>) -> (StatusCode, Json<Value>) {
+    let engine = app.engine.status();
+    match app.engine.stopped() {
+        None => (StatusCode::OK, Json(json!({ "status": "ok", "engine": engine }))),
+        Some(why) => {
+            let body = json!({ "status": "stopped", "reason": why, "engine": engine });
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body))
+        }
     }
-    for (name, help, value) in [
-        ("active", "Sequences that run", status.active),
-        ("queued", "Requests that wait", status.queued),
-        ("lanes", "Sequences that may run at once", status.lanes),
-    ] {
-        text += &format!("# HELP gptoss_{name} {help}.\n# TYPE gptoss_{name} gauge\ngptoss_{name} {value}\n");
-    }
-    text += "# EOF\n";
-    let content = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    (StatusCode::OK, [(header::CONTENT_TYPE, content)], text).into_response()
 }

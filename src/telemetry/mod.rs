@@ -1,5 +1,6 @@
 //! What the runtime tells of its work: progress of long operations, events of the forward pass, and counters of them.
 
+pub mod durations;
 pub mod events;
 #[cfg(feature = "metrics")]
 pub mod metrics;

@@ -16,7 +16,7 @@ use gptoss::open::AnyCheckpoint;
 use gptoss::verify::bench::{device, load, prompt};
 use gptoss::verify::fixture::{Recipe, in_memory};
 
-fn model() -> Arc<GptOss> {
+pub(crate) fn model() -> Arc<GptOss> {
     static MODEL: OnceLock<Arc<GptOss>> = OnceLock::new();
     MODEL
         .get_or_init(|| {
@@ -100,7 +100,7 @@ fn prompts(count: usize) -> Vec<Vec<u32>> {
 }
 
 fn settled(engine: &Engine) -> bool {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(120);
     while Instant::now() < end {
         let status = engine.status();
         if status.active == 0 && status.queued == 0 {
@@ -215,4 +215,39 @@ fn a_stopped_engine_tells_everybody() {
         assert!(matches!(last, Some(EngineEvent::Failed(_))), "{last:?}");
     }
     assert!(matches!(submit(&engine, &[1], &greedy(), 1), Err(SubmitError::Stopped(_))));
+}
+
+#[test]
+fn a_scheduler_that_fails_leaves_nobody_waiting() {
+    /// A listener that is a defect.
+    struct Broken;
+    impl Sink for Broken {
+        fn event(&mut self, _: EngineEvent) {
+            panic!("this panic is wanted");
+        }
+        fn is_open(&self) -> bool {
+            true
+        }
+    }
+    let engine = engine(2, 8);
+    let running = submit(&engine, &prompts(1)[0], &greedy(), 400).expect("room");
+    let job = |sink: Box<dyn Sink>| Job {
+        prompt: vec![1, 2, 3],
+        sampling: greedy(),
+        max_tokens: 4,
+        stop_tokens: Vec::new(),
+        beginnings: Beginnings::default(),
+        sink,
+    };
+    engine.submit(job(Box::new(Broken))).expect("room");
+    // The channel ends, whatever was in it.
+    let events = running.events.iter().count();
+    assert!(events < 400, "{events}");
+    let end = Instant::now() + Duration::from_secs(120);
+    while engine.stopped().is_none() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(engine.stopped().as_deref(), Some("the scheduler failed"));
+    assert!(matches!(submit(&engine, &[1], &greedy(), 1), Err(SubmitError::Stopped(_))));
+    assert!(settled(&engine), "{engine:?}");
 }

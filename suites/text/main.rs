@@ -1,8 +1,12 @@
 //! Text to tokens and back, against openai-harmony, and under streams that no model should write.
 
+mod client;
 mod engine;
 mod faults;
 mod goldens;
+mod limits;
+#[cfg(target_os = "linux")]
+mod load;
 mod parse;
 mod random;
 mod render;

@@ -1,6 +1,8 @@
 //! A lane of the caches, and the sequence that has it.
 
-use super::{EngineEvent, Job};
+use std::time::Instant;
+
+use super::{EngineEvent, Job, Waiting};
 use crate::generate::sampling::{SampleError, Sampler};
 use crate::generate::stop::FinishReason;
 
@@ -21,8 +23,11 @@ pub(super) struct Running {
     sampler: Sampler,
     /// Tokens that are not in the caches yet: the rest of the prompt, or the token just chosen.
     pub(super) pending: Vec<u32>,
-    generated: usize,
+    pub(super) generated: usize,
     cached_prompt_tokens: usize,
+    /// When it was submitted, and when it was admitted.
+    pub(super) submitted: Instant,
+    pub(super) admitted: Instant,
     /// When it was admitted: prompts go in in that order.
     pub(super) order: u64,
 }
@@ -37,7 +42,8 @@ impl Lane {
 
 impl Running {
     /// A sequence whose first `cached` tokens are in the caches.
-    pub(super) fn new(job: Job, cached: usize, vocab: usize, order: u64) -> Result<Self, (Job, String)> {
+    pub(super) fn new(waiting: Waiting, cached: usize, vocab: usize, order: u64) -> Result<Self, (Job, String)> {
+        let Waiting { job, since: submitted } = waiting;
         let sampler = Sampler::new(job.sampling.clone(), vocab).map_err(|e| e.to_string()).and_then(|mut sampler| {
             sampler.push_prompt(&job.prompt).map_err(|e| e.to_string())?;
             Ok(sampler)
@@ -46,7 +52,8 @@ impl Running {
             Err(reason) => Err((job, reason)),
             Ok(sampler) => {
                 let pending = job.prompt[cached..].to_vec();
-                Ok(Self { job, sampler, pending, generated: 0, cached_prompt_tokens: cached, order })
+                let (cached_prompt_tokens, admitted) = (cached, Instant::now());
+                Ok(Self { job, sampler, pending, generated: 0, cached_prompt_tokens, submitted, admitted, order })
             }
         }
     }

@@ -19,6 +19,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 pub use self::beginning::Beginnings;
 use self::scheduler::Scheduler;
@@ -26,6 +27,7 @@ use crate::generate::sampling::{ParamError, SamplingParams, TokenLogprob};
 use crate::generate::session::CHUNK_MAX;
 use crate::generate::stop::FinishReason;
 use crate::models::gpt_oss::GptOss;
+use crate::telemetry::durations::Durations;
 
 /// Room of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,7 +180,7 @@ pub struct EngineCounters {
     pub jobs: AtomicU64,
     /// Jobs refused because the queue was full.
     pub refused: AtomicU64,
-    /// Sequences whose sink closed before their end.
+    /// Jobs whose sink closed before their end, waiting or running.
     pub cancelled: AtomicU64,
     /// Tokens of prompts that were run.
     pub prompt_tokens: AtomicU64,
@@ -188,6 +190,12 @@ pub struct EngineCounters {
     pub generated_tokens: AtomicU64,
     /// Steps.
     pub steps: AtomicU64,
+    /// From a job's submission to its first token.
+    pub first_token: Durations,
+    /// From a sequence's admission to its end, where it was not cancelled.
+    pub sequence: Durations,
+    /// Of the steps.
+    pub step: Durations,
 }
 
 /// Shared by the handle and the scheduler.
@@ -200,9 +208,15 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Waiting>,
     /// Set once: why nothing is taken any more.
     stopped: Option<String>,
+}
+
+/// A job, and since when it waits.
+struct Waiting {
+    job: Job,
+    since: Instant,
 }
 
 impl Shared {
@@ -214,10 +228,25 @@ impl Shared {
     fn stop(&self, reason: &str) {
         let mut queue = self.queue();
         queue.stopped.get_or_insert_with(|| reason.into());
-        for mut job in queue.jobs.drain(..) {
-            job.sink.event(EngineEvent::Failed(reason.into()));
+        for mut waiting in queue.jobs.drain(..) {
+            waiting.job.sink.event(EngineEvent::Failed(reason.into()));
         }
         self.wake.notify_all();
+    }
+
+    /// The job that waits longest.  It counts as running at once: a job under way is never in neither number.
+    fn next(&self) -> Option<Waiting> {
+        let mut queue = self.queue();
+        let waiting = queue.jobs.pop_front()?;
+        self.active.fetch_add(1, Ordering::Relaxed);
+        Some(waiting)
+    }
+
+    /// Forgets jobs that wait for nobody.
+    fn forget_closed(&self, queue: &mut Queue) {
+        let before = queue.jobs.len();
+        queue.jobs.retain(|waiting| waiting.job.sink.is_open());
+        self.counters.cancelled.fetch_add((before - queue.jobs.len()) as u64, Ordering::Relaxed);
     }
 }
 
@@ -258,7 +287,13 @@ impl Engine {
             counters: EngineCounters::default(),
         });
         let mut scheduler = Scheduler::new(model.clone(), options, shared.clone());
-        let thread = std::thread::Builder::new().name("gptoss-engine".into()).spawn(move || scheduler.run())?;
+        let ending = Ending(shared.clone());
+        let run = move || {
+            // Moved in, so that it is dropped however this thread ends.
+            let _ending = ending;
+            scheduler.run();
+        };
+        let thread = std::thread::Builder::new().name("gptoss-engine".into()).spawn(run)?;
         Ok(Self { model, options, shared, thread: Some(thread) })
     }
 
@@ -274,11 +309,9 @@ impl Engine {
 
     /// What it is doing.
     pub fn status(&self) -> EngineStatus {
-        EngineStatus {
-            active: self.shared.active.load(Ordering::Relaxed),
-            queued: self.shared.queue().jobs.len(),
-            lanes: self.options.lanes,
-        }
+        let queue = self.shared.queue();
+        let active = self.shared.active.load(Ordering::Relaxed);
+        EngineStatus { active, queued: queue.jobs.len(), lanes: self.options.lanes }
     }
 
     /// Its counters.
@@ -293,13 +326,12 @@ impl Engine {
         if let Some(reason) = &queue.stopped {
             return Err(SubmitError::Stopped(reason.clone()));
         }
-        // Those whose client went away wait for nobody.
-        queue.jobs.retain(|job| job.sink.is_open());
+        self.shared.forget_closed(&mut queue);
         if queue.jobs.len() >= self.options.queue {
             self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
             return Err(SubmitError::Full { queued: queue.jobs.len() });
         }
-        queue.jobs.push_back(job);
+        queue.jobs.push_back(Waiting { job, since: Instant::now() });
         self.shared.counters.jobs.fetch_add(1, Ordering::Relaxed);
         self.shared.wake.notify_all();
         Ok(())
@@ -325,12 +357,39 @@ impl Engine {
         Ok(job.sampling.validate_for(vocab)?)
     }
 
+    /// Why it takes no more jobs, if it has ended.
+    pub fn stopped(&self) -> Option<String> {
+        self.shared.queue().stopped.clone()
+    }
+
+    /// When a place in a full queue may be free: a sequence's mean time over the number of lanes.
+    pub fn place_free_in(&self) -> Option<Duration> {
+        let mean = self.shared.counters.sequence.counted().mean_seconds()?;
+        Some(Duration::from_secs_f64(mean / self.options.lanes as f64))
+    }
+
+    /// Ends the engine without waiting for it: what waits and runs is told `reason`, and nothing more is taken.
+    pub fn end(&self, reason: &str) {
+        self.shared.stop(reason);
+    }
+
     /// Ends the engine: what waits and runs is told so.
     pub fn stop(&mut self) {
-        self.shared.stop("it was told to");
+        self.end("it was told to");
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// However the scheduler's thread ends, nobody waits for it afterwards.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // The first reason stays: this one is for a panic.
+        self.0.stop("the scheduler failed");
+        self.0.active.store(0, Ordering::Relaxed);
     }
 }
 

@@ -52,6 +52,7 @@ impl Scheduler {
         while self.wait() {
             self.release_closed();
             self.admit();
+            self.shared.active.store(self.active(), Ordering::Relaxed);
             if let Err(error) = self.step() {
                 let reason = error.to_string();
                 tracing::error!("the engine ends: {reason}");
@@ -93,12 +94,14 @@ impl Scheduler {
                 counters.cancelled.fetch_add(1, Ordering::Relaxed);
             }
         }
+        self.shared.forget_closed(&mut self.shared.queue());
     }
 
     /// Gives free lanes to jobs that wait: to each the lane that holds most of its prompt, else the one idle longest.
     fn admit(&mut self) {
         while self.lanes.iter().any(|lane| lane.running.is_none()) {
-            let Some(job) = self.shared.queue().jobs.pop_front() else { return };
+            let Some(waiting) = self.shared.next() else { return };
+            let job = &waiting.job;
             if !job.sink.is_open() {
                 self.count(&self.shared.counters.cancelled, 1);
                 continue;
@@ -113,7 +116,7 @@ impl Scheduler {
             self.cache.rewind(index, cached);
             let lane = &mut self.lanes[index];
             lane.tokens.truncate(cached);
-            match Running::new(job, cached, self.model.vocab_rows(), self.steps) {
+            match Running::new(waiting, cached, self.model.vocab_rows(), self.steps) {
                 Ok(running) => lane.running = Some(running),
                 Err((mut job, reason)) => job.sink.event(EngineEvent::Failed(reason)),
             }
@@ -158,6 +161,7 @@ impl Scheduler {
         let entered = parts.iter().filter(|part| part.enters).map(|part| part.tokens).sum();
         let decoding = parts.iter().filter(|part| !part.enters).count();
         self.pace.took(decoding, entered, start.elapsed().as_secs_f64());
+        self.shared.counters.step.observe(start.elapsed());
         self.steps += 1;
         self.count(&self.shared.counters.steps, 1);
         Ok(())
@@ -221,10 +225,17 @@ impl Scheduler {
             .collect();
         for (lane, chosen) in self.lanes.iter_mut().zip(chosen) {
             let Some(result) = chosen else { continue };
-            self.shared.counters.generated_tokens.fetch_add(1, Ordering::Relaxed);
+            let counters = &self.shared.counters;
+            counters.generated_tokens.fetch_add(1, Ordering::Relaxed);
+            if let Some(running) = lane.running.as_ref().filter(|running| running.generated == 1) {
+                counters.first_token.observe(running.submitted.elapsed());
+            }
             match (result, lane.running.take()) {
                 (Ok(None), running) => lane.running = running,
-                (Ok(Some(reason)), Some(running)) => running.finish(reason),
+                (Ok(Some(reason)), Some(running)) => {
+                    counters.sequence.observe(running.admitted.elapsed());
+                    running.finish(reason);
+                }
                 (Err(error), Some(running)) => running.fail(&error.to_string()),
                 (_, None) => {}
             }
