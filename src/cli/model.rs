@@ -12,6 +12,7 @@ use crate::device::{Compute, DeviceError, DeviceRequest};
 use crate::exit::Exit;
 use crate::generate::session::{CHUNK_DEFAULT, Session, SessionError, SessionOptions};
 use crate::generate::tokenizer::{Tokenizer, gguf_vocabulary, hf_vocabulary};
+use crate::generate::warm::compile_kernels;
 use crate::gguf::GgufModel;
 use crate::kernels::codec::KvType;
 use crate::kernels::family::Family;
@@ -160,7 +161,10 @@ impl ModelArgs {
 
     /// The same for several sequences, of `context` tokens if nobody said otherwise; the model and their context.
     pub(super) fn load_for_lanes(&self, context: usize, lanes: usize) -> Result<(Arc<GptOss>, usize), Failure> {
-        self.open(Some(context), lanes, |checkpoint| check_tokenizer(checkpoint, &self.model))
+        let (model, context) =
+            self.open(Some(context), lanes, |checkpoint| check_tokenizer(checkpoint, &self.model))?;
+        compile_kernels(&model, self.chunk.min(context)).map_err(session_failure)?;
+        Ok((model, context))
     }
 
     /// Opens the device and puts the model on it.

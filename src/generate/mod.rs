@@ -7,3 +7,4 @@ pub mod session;
 pub mod stop;
 pub mod tokenizer;
 pub mod turn;
+pub mod warm;

@@ -286,7 +286,7 @@ pub fn attention(
     assert_eq!(dims(step), [tokens, STEP_ANGLES + heads.head_dim], "attention: step buffer");
     let class = if window > 0 { Class::Window } else { Class::Full };
     let words = 4 / heads.kv.per_word();
-    let split = !matches!(family, Family::Lane { .. }) && tokens * heads.heads < 1024;
+    let split = !matches!(family, Family::Lane { .. }) && tokens * heads.heads <= 1024;
     // SAFETY: shapes were checked above; slots are taken modulo their number, rows beyond the last do nothing.
     unsafe {
         if split {

@@ -312,6 +312,57 @@ pub fn block<S: CubePrimitive>(w: &[U4], scales: &[S], index: usize, #[comptime]
     out
 }
 
+/// Word `at` of a piece, `at` not known when the kernel is compiled.
+#[cube]
+fn word(piece: U4, at: usize) -> u32 {
+    let low = select(at == 0, piece.extract(0usize), piece.extract(1usize));
+    let high = select(at == 2, piece.extract(2usize), piece.extract(3usize));
+    select(at < 2, low, high)
+}
+
+/// Vector `j` of block `index` alone, the same bits as [`block`]'s: for units that share a block.
+#[cube]
+pub fn block_vector<S: CubePrimitive>(w: &[U4], scales: &[S], index: usize, j: usize, #[comptime] codec: Codec) -> F4 {
+    match codec {
+        Codec::Mxfp4 { scale_offset } => {
+            let codes = w[index] >> U4::new(4 * j as u32);
+            let placed = F4::reinterpret(((codes & U4::new(7u32)) << U4::new(22u32)) | U4::new(0x3E00_0000));
+            let magnitude = min(placed, placed + placed - F4::new(0.25));
+            let sign = (codes & U4::new(8u32)) << U4::new(28u32);
+            F4::reinterpret(U4::reinterpret(magnitude) | sign) * F4::new(e8m0_times_four(scales, index, scale_offset))
+        }
+        Codec::Q8_0 => {
+            let scale = u32::reinterpret(scales[index / 2]) >> ((index % 2) as u32 * 16);
+            bytes_times(word(w[index * 2 + j / 4], j % 4), F4::new(f16_value(scale & 0xFFFF)))
+        }
+        Codec::Q4K => {
+            let (factor, offset) = q4_k_scales(scales, index);
+            let codes = (w[index] >> U4::new(4 * j as u32)) & U4::new(15u32);
+            F4::cast_from(codes) * F4::new(factor) - F4::new(offset)
+        }
+        Codec::F32 => {
+            let mut words = U4::empty();
+            #[unroll]
+            for k in 0..4usize {
+                words.insert(k, word(w[index * 8 + 2 * k + j / 4], j % 4));
+            }
+            F4::reinterpret(words)
+        }
+        Codec::Bf16 | Codec::F16 => {
+            let mut words = U4::empty();
+            #[unroll]
+            for k in 0..4usize {
+                words.insert(k, word(w[index * 4 + k], j / 2));
+            }
+            let halves = (words >> U4::new((j % 2) as u32 * 16)) & U4::new(0xFFFF);
+            match codec {
+                Codec::F16 => f16_vector(halves),
+                _ => F4::reinterpret(halves << U4::new(16u32)),
+            }
+        }
+    }
+}
+
 /// Eight BF16 in their own order: weights `0..4` and `4..8` of the piece.
 #[cube]
 pub fn bf16_piece(words: U4, #[comptime] half: usize) -> F4 {

@@ -3,7 +3,8 @@
 //!
 //! `up`: `h = SwiGLU(W1 t + b1)`.  A group owns two gate/up pairs (rows `4g .. 4g + 4`) of one chosen expert of one token:
 //! `CUBE_POS_Y` is `token × chosen + slot`.
-//! `down`: `residual += Σ weight · (W2 h + b2)`.  A group owns four rows of one token and takes the slots in order.
+//! `down`: `residual += Σ weight · (W2 h + b2)`.  The groups of a cube share four rows of one token and each takes slots of
+//! its own, so that a single token keeps a GPU busy; a lane takes all slots of its rows.
 //!
 //! - `x` f32 `[tokens, hidden]`, swizzled; `h` f32 `[tokens, chosen, intermediate]`, swizzled rows
 //! - `ids` u32 `[tokens, chosen]`; `scores` f32 `[tokens, experts + chosen]`: the last `chosen` are the weights
@@ -114,7 +115,11 @@ fn down_kernel(
     let token = CUBE_POS_Y as usize;
     let rows = rows as usize;
     let blocks = blocks as usize;
-    let first = group(family) * ROWS;
+    let parts = comptime!(slot_parts(family, chosen));
+    let (first, part) = match family {
+        Family::Lane { .. } => (group(family) * ROWS, 0usize.runtime()),
+        _ => (CUBE_POS_X as usize * ROWS, UNIT_POS as usize / comptime!(family.lanes() as usize)),
+    };
     let mut total = Array::<f32>::new(ROWS);
     let mut acc = Array::<f32>::new(ROWS);
     let mut own = Array::<usize>::new(ROWS);
@@ -122,9 +127,10 @@ fn down_kernel(
     for i in 0..ROWS {
         total[i] = 0.0;
     }
-    for slot in 0..chosen {
+    for turn in 0..comptime!(chosen.div_ceil(parts)) {
+        let slot = min(turn * parts + part, chosen - 1);
         let id = ids[token * chosen + slot];
-        let here = id >= first_expert && id - first_expert < expert_count;
+        let here = id >= first_expert && id - first_expert < expert_count && turn * parts + part < chosen;
         let base = select(here, id - first_expert, 0u32) as usize * rows;
         let weight = select(here, scores[(token + 1) * score_width as usize - chosen + slot], 0.0f32);
         let share = select(lane(family) == 0 && here, 1.0f32, 0.0f32);
@@ -141,12 +147,40 @@ fn down_kernel(
         }
     }
     group_sum(&mut total, ROWS, family);
-    if lane(family) == 0 {
+    if comptime!(parts > 1) {
+        let mut sums = Shared::<[f32]>::new_slice(comptime!(parts * ROWS));
+        if lane(family) == 0 {
+            #[unroll]
+            for i in 0..ROWS {
+                sums[part * ROWS + i] = total[i];
+            }
+        }
+        sync_cube();
+        let row = UNIT_POS as usize;
+        if row < ROWS && first + row < rows {
+            let mut sum = 0.0f32;
+            for p in 0..parts {
+                sum += sums[p * ROWS + row];
+            }
+            residual[token * rows + first + row] += sum;
+        }
+    } else if lane(family) == 0 {
         #[unroll]
         for i in 0..ROWS {
             if first + i < rows {
                 residual[token * rows + first + i] += total[i];
             }
+        }
+    }
+}
+
+/// Groups of a cube that take slots of the same rows.
+const fn slot_parts(family: Family, chosen: usize) -> usize {
+    match family {
+        Family::Lane { .. } => 1,
+        _ => {
+            let groups = family.groups() as usize;
+            if chosen < groups { chosen } else { groups }
         }
     }
 }
@@ -206,13 +240,17 @@ pub fn down(
     let [score_tokens, score_width] = dims(scores);
     assert_eq!((dims(ids), score_tokens), ([tokens, chosen], tokens), "experts down: routing");
     assert_eq!(dims(residual), [tokens, rows], "experts down: residual");
-    let count = grid(cubes(rows, ROWS as u32 * family.groups()), tokens as u32, 1);
+    let (of_cube, cube) = match family {
+        Family::Lane { .. } => (ROWS as u32 * family.groups(), family.cube()),
+        _ => (ROWS as u32, CubeDim::new_1d(family.lanes() * slot_parts(family, chosen) as u32)),
+    };
+    let count = grid(cubes(rows, of_cube), tokens as u32, 1);
     // SAFETY: shapes were checked above; ids outside the chunk read its first expert and add nothing.
     unsafe {
         down_kernel::launch_unchecked(
             &h.client,
             count,
-            family.cube(),
+            cube,
             arg(h, 4),
             arg(ids, 1),
             arg(scores, 1),

@@ -44,7 +44,7 @@ impl Family {
     }
 
     /// Units of a group.
-    pub fn lanes(self) -> u32 {
+    pub const fn lanes(self) -> u32 {
         match self {
             Family::Plane { size } => size,
             Family::Workgroup => 32,
@@ -53,10 +53,11 @@ impl Family {
     }
 
     /// Groups of a cube: 128 units on a GPU; eight lanes, one SIMD register, on a software adapter.
-    pub fn groups(self) -> u32 {
+    pub const fn groups(self) -> u32 {
         match self {
             Family::Lane { .. } => 8,
-            _ => (128 / self.lanes()).max(1),
+            _ if self.lanes() < 128 => 128 / self.lanes(),
+            _ => 1,
         }
     }
 

@@ -14,7 +14,8 @@ use super::matrix::Matrix;
 use super::ops::{ExpertChunk, Words};
 
 const UNITS: u32 = 64;
-const CUBES: u32 = 256;
+/// Enough loads under way for adapters whose memory takes half a microsecond to answer and moves terabytes a second.
+const CUBES: u32 = 4096;
 
 #[cube(launch_unchecked)]
 fn read_kernel(x: &[U4], out: &mut [u32], vectors: u32) {

@@ -15,6 +15,7 @@ use super::launch::{dims, empty};
 use super::matrix::{Matrix, MatrixArg};
 use super::qkv::{Class, Heads};
 use super::route::Choice;
+use super::tile::Shape;
 use super::{attention, combine, embedding, experts, group, linear, qkv, rms_norm, rope, route, tile};
 
 /// Most tokens that take the decode form of a matrix product; more go in tiles.
@@ -108,7 +109,7 @@ pub trait ExpertOps: Backend {
         family: Family,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, IntTensor<Self>);
     /// Rows of `ids` sorted by expert: `perm` and `tiles`.  See [`group`].
-    fn group_rows(ids: IntTensor<Self>, experts: usize, family: Family) -> (IntTensor<Self>, IntTensor<Self>);
+    fn group_rows(ids: IntTensor<Self>, experts: usize, shape: Shape) -> (IntTensor<Self>, IntTensor<Self>);
     /// SwiGLU of the first matrix for the experts of one chunk, into `h`; decode form.  See [`experts`].
     fn experts_up(
         x: FloatTensor<Self>,
@@ -140,6 +141,7 @@ pub trait ExpertOps: Backend {
         bias: FloatTensor<Self>,
         out: FloatTensor<Self>,
         epilogue: tile::Epilogue,
+        shape: Shape,
         spec: ExpertSpec,
     ) -> FloatTensor<Self>;
     /// `residual += Σ weight · y`.  See [`combine`].
@@ -294,9 +296,9 @@ impl ExpertOps for CubeBackend {
         (normed, scores, ids)
     }
 
-    fn group_rows(ids: IntTensor<Self>, experts: usize, family: Family) -> (IntTensor<Self>, IntTensor<Self>) {
+    fn group_rows(ids: IntTensor<Self>, experts: usize, shape: Shape) -> (IntTensor<Self>, IntTensor<Self>) {
         let [tokens, chosen] = dims(&ids);
-        let rows = tile::tile_rows(family);
+        let rows = shape.rows();
         let perm = empty(&ids, [tokens * chosen], DType::U32);
         let tiles = empty(&ids, [group::tiles_max(tokens * chosen, experts, rows), 3], DType::U32);
         group::group(&ids, &perm, &tiles, experts, rows);
@@ -339,10 +341,11 @@ impl ExpertOps for CubeBackend {
         bias: FloatTensor<Self>,
         out: FloatTensor<Self>,
         epilogue: tile::Epilogue,
+        shape: Shape,
         spec: ExpertSpec,
     ) -> FloatTensor<Self> {
         let matrix = spec.matrix(&blocks, &scales, &bias);
-        tile::experts(&x, &tiles, &perm, &matrix, &out, epilogue, spec.chosen, spec.limit, spec.family);
+        tile::experts(&x, &tiles, &perm, &matrix, &out, epilogue, spec.chosen, spec.limit, shape, spec.family);
         out
     }
 
@@ -489,9 +492,9 @@ pub fn route_tokens(
     (Tensor::from_dispatch(normed), Tensor::from_dispatch(scores), Tensor::from_dispatch(ids))
 }
 
-/// Assignment numbers sorted by expert, and the tiles over them.
-pub fn group_rows(ids: &Words<2>, experts: usize, family: Family) -> (Words<1>, Words<2>) {
-    let (perm, tiles) = Dispatch::group_rows(ids.clone().into_dispatch(), experts, family);
+/// Assignment numbers sorted by expert, and the tiles over them, of the rows that `shape` takes.
+pub fn group_rows(ids: &Words<2>, experts: usize, shape: Shape) -> (Words<1>, Words<2>) {
+    let (perm, tiles) = Dispatch::group_rows(ids.clone().into_dispatch(), experts, shape);
     (Tensor::from_dispatch(perm), Tensor::from_dispatch(tiles))
 }
 
@@ -540,13 +543,14 @@ pub fn experts_down(
     ))
 }
 
-/// One matrix over tiles; writes `out` `[tokens, chosen, columns]` in place.
+/// One matrix over tiles that were listed for `shape`; writes `out` `[tokens, chosen, columns]` in place.
 pub fn experts_tiled(
     x: &Tensor<2>,
     (perm, tiles): (&Words<1>, &Words<2>),
     chunk: &ExpertChunk,
     out: Tensor<3>,
     epilogue: tile::Epilogue,
+    shape: Shape,
     spec: ExpertSpec,
 ) -> Tensor<3> {
     Tensor::from_dispatch(Dispatch::experts_tiled(
@@ -558,6 +562,7 @@ pub fn experts_tiled(
         chunk.bias.clone().into_dispatch(),
         out.into_dispatch(),
         epilogue,
+        shape,
         spec,
     ))
 }

@@ -29,8 +29,36 @@ pub struct Choice {
     pub chosen: usize,
 }
 
-/// Units of a cube that share one expert's row, where there are planes or workgroup trees.
-const SHARE: usize = 8;
+/// Experts whose rows a unit takes together, so that it loads x and gain once for all of them.
+const EXPERTS: usize = 4;
+/// Most units that share the rows of [`EXPERTS`] experts.
+const SHARE_MAX: usize = 32;
+/// Most partial sums of a cube: a quarter of the workgroup memory that WebGPU promises.
+const PARTIAL_MAX: usize = 1024;
+
+/// How a cube shares the router's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Shares {
+    /// Units of a cube.
+    units: usize,
+    /// Units that share a row.
+    share: usize,
+    /// Rows that a unit takes together.
+    together: usize,
+}
+
+impl Shares {
+    fn of(choice: Choice, family: Family) -> Self {
+        if let Family::Lane { .. } = family {
+            return Self { units: 32.max(choice.chosen.next_power_of_two()), share: 1, together: 1 };
+        }
+        let mut share = SHARE_MAX;
+        while share > 1 && share * choice.experts > PARTIAL_MAX {
+            share /= 2;
+        }
+        Self { units: 256, share, together: EXPERTS }
+    }
+}
 
 /// Weights `8 i ..` of a matrix, in their own order: both codecs are summed in the same order.
 #[cube]
@@ -44,38 +72,57 @@ fn eight_weights(w: &[U4], i: usize, #[comptime] codec: Codec) -> (F4, F4) {
     }
 }
 
-/// One expert's logit over a share of the row: partial sums of `x · gain · w`, without the norm's factor.
+/// Adds to `partial` the logits of [`Shares::together`] experts from `first` on over a share of the row: sums of
+/// `x · gain · w`, without the norm's factor, at `share × experts + expert`.
 #[cube]
-fn partial_logit(
+fn partial_logits(
     x: &[F4],
     gain: &[f32],
     w: &[U4],
     row: usize,
-    expert: usize,
+    first: usize,
+    own: usize,
     pieces: usize,
-    #[comptime] share: usize,
+    partial: &mut Shared<[f32]>,
+    #[comptime] experts: usize,
+    #[comptime] shares: Shares,
     #[comptime] codec: Codec,
-) -> f32 {
-    let mut sum = F4::new(0.0);
-    let mut i = UNIT_POS as usize % share;
+) {
+    let together = comptime!(shares.together);
+    let mut sums = Array::<F4>::new(together);
+    #[unroll]
+    for e in 0..together {
+        sums[e] = F4::new(0.0);
+    }
+    let mut i = own;
     while i < pieces {
-        let (lo, hi) = eight_weights(w, expert * pieces + i, codec);
+        let mut scaled = Array::<F4>::new(2usize);
         #[unroll]
         for half in 0..2usize {
             let at = i * 2 + half;
-            let mut scaled = x[row * pieces * 2 + at];
             let mut g = F4::empty();
             #[unroll]
             for j in 0..4usize {
                 g.insert(j, gain[at * 4 + j]);
             }
-            scaled *= g;
-            let weights = if comptime!(half == 0) { lo } else { hi };
-            sum += scaled * weights;
+            scaled[half] = x[row * pieces * 2 + at] * g;
         }
-        i += share;
+        #[unroll]
+        for e in 0..together {
+            let (lo, hi) = eight_weights(w, min(first + e, experts - 1) * pieces + i, codec);
+            sums[e] += scaled[0] * lo;
+            sums[e] += scaled[1] * hi;
+        }
+        i += comptime!(shares.share);
     }
-    (sum.extract(0usize) + sum.extract(1usize)) + (sum.extract(2usize) + sum.extract(3usize))
+    #[unroll]
+    for e in 0..together {
+        if first + e < experts {
+            let s = sums[e];
+            partial[own * experts + first + e] =
+                (s.extract(0usize) + s.extract(1usize)) + (s.extract(2usize) + s.extract(3usize));
+        }
+    }
 }
 
 #[cube(launch_unchecked)]
@@ -88,10 +135,11 @@ fn route_kernel(
     ids: &mut [u32],
     vectors: u32,
     #[comptime] choice: Choice,
-    #[comptime] units: usize,
-    #[comptime] share: usize,
+    #[comptime] shares: Shares,
     #[comptime] codec: Codec,
 ) {
+    let units = comptime!(shares.units);
+    let share = comptime!(shares.share);
     let experts = comptime!(choice.experts);
     let chosen = comptime!(choice.chosen);
     let row = CUBE_POS_X as usize;
@@ -102,8 +150,9 @@ fn route_kernel(
 
     let mut partial = Shared::<[f32]>::new_slice(comptime!(choice.experts * share));
     let mut slot = unit;
-    while slot < comptime!(choice.experts * share) {
-        partial[slot] = partial_logit(x, params, w, row, slot / share, vectors / 2, share, codec);
+    while slot < comptime!(choice.experts.div_ceil(shares.together) * share) {
+        let first = slot / share * comptime!(shares.together);
+        partial_logits(x, params, w, row, first, slot % share, vectors / 2, &mut partial, experts, shares, codec);
         slot += units;
     }
     sync_cube();
@@ -112,7 +161,7 @@ fn route_kernel(
     while e < experts {
         let mut sum = 0.0f32;
         for s in 0..share {
-            sum += partial[e * share + s];
+            sum += partial[s * experts + e];
         }
         let logit = sum * factor + params[vectors * 4 + e];
         logits[e] = logit;
@@ -167,17 +216,13 @@ pub fn route(
     assert!(matches!(w.codec, Codec::Bf16 | Codec::F32), "route: {:?}", w.codec);
     assert_eq!((dims(normed), dims(ids)), ([tokens, hidden], [tokens, chosen]), "route: outputs");
     assert_eq!(dims(scores), [tokens, experts + chosen], "route: scores");
-    let units = match family {
-        Family::Lane { .. } => 32.max(chosen.next_power_of_two()),
-        _ => 128.max(chosen.next_power_of_two()),
-    };
-    let share = if matches!(family, Family::Lane { .. }) { 1 } else { SHARE };
+    let shares = Shares::of(choice, family);
     // SAFETY: shapes were checked above; every loop stops at the shape's end.
     unsafe {
         route_kernel::launch_unchecked(
             &x.client,
             grid(tokens as u32, 1, 1),
-            CubeDim::new_1d(units as u32),
+            CubeDim::new_1d(shares.units as u32),
             arg(x, 4),
             arg(params, 1),
             arg(w.words, 4),
@@ -186,8 +231,7 @@ pub fn route(
             arg(ids, 1),
             (hidden / 4) as u32,
             choice,
-            units,
-            share,
+            shares,
             w.codec,
         );
     }

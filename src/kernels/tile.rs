@@ -1,26 +1,30 @@
 //! Matrix × many vectors: the prefill form of dense projections and of the experts, over tiles of token rows.
 //!
-//! A tile is up to [`tile_rows`] rows of one matrix: rows in a row for a dense projection, the rows of one expert otherwise
-//! (the list of [`super::group`]).  `CUBE_POS_Y` is the tile.
+//! A tile is up to [`Shape::rows`] token rows of one matrix: rows in a row for a dense projection, the rows of one expert
+//! otherwise (the list of [`super::group`]).  `CUBE_POS_Y` is the tile.
 //!
-//! | shape | family           | work of a unit                | weights of a step (32 columns)             |
-//! |-------|------------------|-------------------------------|--------------------------------------------|
-//! | Tiled | Plane, Workgroup | 4 rows × 2 tokens of 64 × 32  | decoded once into 8 KiB of workgroup memory |
-//! | Lane  | Lane             | 8 rows × 2, 4, 8 or 16 tokens | decoded into registers, a row at a time    |
+//! | shape | family           | work                                       | weights of a step                               |
+//! |-------|------------------|--------------------------------------------|-------------------------------------------------|
+//! | Few   | Plane, Workgroup | a group: 4 rows × 1, 2, 4 or 8 tokens      | a vector of each row and lane, in registers     |
+//! | Tiled | Plane, Workgroup | a unit: 4 rows × 4 tokens of 64 × 64       | 32 columns, decoded once into workgroup memory  |
+//! | Lane  | Lane             | a unit: 8 rows × 2, 4, 8 or 16 tokens      | 32 columns, into registers, a row at a time     |
+//!
+//! Few is bound by the bytes of the weights and by what decoding them costs, Tiled by multiplications: in a step of 8 columns
+//! a unit loads 8 vectors from workgroup memory, without conflicts of banks, for 64 of them.
 //!
 //! - `x` f32 `[rows of x, blocks × 32]`, swizzled; entry `r` of the list reads row `r`, `perm[r]` or `perm[r] / chosen` of it
 //! - `w`, `scales`, `bias` of all experts of the chunk: `[experts, rows, blocks]`; dense: one expert
 //! - `out` f32: see [`Epilogue`]
 //!
-//! Every sum runs over the columns in the same order whatever the tile: results do not depend on the chunking of the prompt
-//! beyond the choice between this form and the decode form.
+//! In each shape every sum runs over the columns in the same order whatever the tile: results do not depend on the chunking
+//! of the prompt beyond the choice of the shape, and between these and the decode form.
 
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::codec::{BLOCK, Codec, F4, U4, block, swizzled};
+use super::codec::{BLOCK, Codec, F4, U4, block, block_vector, swizzled};
 use super::experts::{ExpertMatrix, swiglu};
-use super::family::{Family, common_block};
+use super::family::{Family, common_block, group, group_sum, lane};
 use super::launch::{arg, cubes, dims, grid};
 use super::matrix::MatrixArg;
 
@@ -30,18 +34,49 @@ const LANE_TOKENS: usize = 16;
 /// Tokens that have a loop of their own: a tile takes the shortest that holds its rows.  Sequences that decode together send
 /// one or two rows to an expert.
 const LANE_LOOPS: [usize; 4] = [2, 4, 8, LANE_TOKENS];
+/// Rows and tokens of a group in the Few shape, and its loops.
+const FEW_ROWS: usize = 4;
+const FEW_TOKENS: usize = 8;
+const FEW_LOOPS: [usize; 4] = [1, 2, 4, FEW_TOKENS];
+/// Up to so many token rows for each matrix the Few shape is taken: it may read a matrix twice, a tile is mostly empty then.
+const FEW_MEAN_MAX: usize = 16;
 /// Rows and tokens of a cube, and of its units, in the Tiled shape.
 const TILE_N: usize = 64;
-const TILE_M: usize = 32;
+const TILE_M: usize = 64;
 const UNIT_N: usize = 4;
-const UNIT_M: usize = 2;
+const UNIT_M: usize = 4;
 const TILE_UNITS: usize = (TILE_N / UNIT_N) * (TILE_M / UNIT_M);
+/// Units side by side along the matrix rows.
+const UNITS_N: usize = TILE_N / UNIT_N;
 
-/// Token rows of a tile.
-pub fn tile_rows(family: Family) -> usize {
-    match family {
-        Family::Lane { .. } => LANE_TOKENS,
-        _ => TILE_M,
+/// How the work of a launch is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// A unit has rows and tokens of its own.
+    Lane,
+    /// A group has few rows and few tokens: weights go once from memory to registers.
+    Few,
+    /// A cube has a tile in workgroup memory.
+    Tiled,
+}
+
+impl Shape {
+    /// For `rows` token rows that are spread over `matrices` matrices.
+    pub fn of(family: Family, rows: usize, matrices: usize) -> Self {
+        match family {
+            Family::Lane { .. } => Shape::Lane,
+            _ if rows <= FEW_MEAN_MAX * matrices => Shape::Few,
+            _ => Shape::Tiled,
+        }
+    }
+
+    /// Token rows of a tile.
+    pub const fn rows(self) -> usize {
+        match self {
+            Shape::Lane => LANE_TOKENS,
+            Shape::Few => FEW_TOKENS,
+            Shape::Tiled => TILE_M,
+        }
     }
 }
 
@@ -246,16 +281,128 @@ fn lane_kernel<S: Numeric>(
     }
 }
 
-/// Adds the products of one block of columns that lies in workgroup memory.
+/// Adds the products of vector `i` of every row: [`FEW_ROWS`] matrix rows with `tokens` tokens.
+#[cube]
+fn few_step<S: Numeric>(
+    x: &[F4],
+    w: &[U4],
+    scales: &[S],
+    own: &Array<usize>,
+    from: &Array<usize>,
+    i: usize,
+    acc: &mut Array<f32>,
+    #[comptime] tokens: usize,
+    #[comptime] spec: Spec,
+) {
+    let mut weights = Array::<F4>::new(FEW_ROWS);
+    #[unroll]
+    for r in 0..FEW_ROWS {
+        weights[r] = block_vector(w, scales, own[r] + i / 8, i % 8, spec.codec);
+    }
+    #[unroll]
+    for t in 0..tokens {
+        let v = x[from[t] + i];
+        #[unroll]
+        for r in 0..FEW_ROWS {
+            acc[comptime!(r * FEW_TOKENS + t)] += weights[r].dot(v);
+        }
+    }
+}
+
+/// Eight neighbouring lanes share a block, a vector each, so that what a group loads of `x` lies side by side.
+#[cube(launch_unchecked)]
+fn few_kernel<S: Numeric>(
+    x: &[F4],
+    w: &[U4],
+    scales: &[S],
+    bias: &[f32],
+    tiles: &[u32],
+    perm: &[u32],
+    out: &mut [f32],
+    blocks: u32,
+    rows: u32,
+    total: u32,
+    first_expert: u32,
+    expert_count: u32,
+    stride: u32,
+    base: u32,
+    limit: f32,
+    #[comptime] spec: Spec,
+) {
+    let rows = rows as usize;
+    let blocks = blocks as usize;
+    let (expert, start, count) = tile_of(tiles, total, first_expert, expert_count, FEW_TOKENS, spec);
+    let first = group(spec.family) * FEW_ROWS;
+    let matrix = expert * rows;
+    let mut from = Array::<usize>::new(FEW_TOKENS);
+    let mut acc = Array::<f32>::new(comptime!(FEW_ROWS * FEW_TOKENS));
+    #[unroll]
+    for t in 0..FEW_TOKENS {
+        // Without work the list may hold anything, also beyond x.
+        let listed = source(perm, start + min(t.runtime(), max(count, 1) - 1), spec);
+        from[t] = select(count > 0, listed, 0usize) * blocks * 8;
+        #[unroll]
+        for r in 0..FEW_ROWS {
+            acc[comptime!(r * FEW_TOKENS + t)] = 0.0;
+        }
+    }
+    let mut own = Array::<usize>::new(FEW_ROWS);
+    #[unroll]
+    for r in 0..FEW_ROWS {
+        own[r] = (matrix + min(first + r, rows - 1)) * blocks;
+    }
+    #[unroll]
+    for loop_of in 0..comptime!(FEW_LOOPS.len()) {
+        let below = comptime!(if loop_of == 0 { 0 } else { FEW_LOOPS[loop_of - 1] });
+        let tokens = comptime!(FEW_LOOPS[loop_of]);
+        // Not a branch around the loop: barriers of the sum must be reached by all.
+        let span = select(count > below && count <= tokens, blocks * 8, 0usize);
+        let mut i = lane(spec.family);
+        while i < span {
+            few_step(x, w, scales, &own, &from, i, &mut acc, tokens, spec);
+            i += comptime!(spec.family.lanes() as usize);
+        }
+    }
+    group_sum(&mut acc, comptime!(FEW_ROWS * FEW_TOKENS), spec.family);
+    if lane(spec.family) == 0 {
+        #[unroll]
+        for t in 0..FEW_TOKENS {
+            #[unroll]
+            for pair in 0..comptime!(FEW_ROWS / 2) {
+                let n = first + pair * 2;
+                if t < count && n < rows {
+                    let a = acc[comptime!(2 * pair * FEW_TOKENS + t)];
+                    let b = acc[comptime!((2 * pair + 1) * FEW_TOKENS + t)];
+                    store(out, bias, perm, start + t, n, matrix, a, b, stride as usize, base as usize, limit, spec);
+                }
+            }
+        }
+    }
+}
+
+/// Where row `row` of the tile stands in workgroup memory: even rows first, so that units side by side, each with pairs of
+/// rows, load what lies side by side.
+#[cube]
+fn ws_place(row: usize) -> usize {
+    row / 2 + row % 2 * comptime!(TILE_N / 2)
+}
+
+/// Adds the products of one block of columns that lies in workgroup memory: vectors of a column side by side.
 #[cube]
 fn tiled_step(ws: &[F4], xs: &[F4], unit_n: usize, unit_m: usize, acc: &mut Array<f32>) {
     for j in 0..8usize {
+        let mut weights = Array::<F4>::new(UNIT_N);
+        #[unroll]
+        for n in 0..UNIT_N {
+            // Rows 2u, 2u + 1 of each half of the tile.
+            weights[n] = ws[j * TILE_N + unit_n + comptime!(n / 2 * UNITS_N + n % 2 * (TILE_N / 2))];
+        }
         #[unroll]
         for m in 0..UNIT_M {
-            let v = xs[(unit_m + m) * 8 + j];
+            let v = xs[j * TILE_M + ((unit_m + m) ^ j)];
             #[unroll]
             for n in 0..UNIT_N {
-                acc[comptime!(n * UNIT_M + m)] += ws[(unit_n + n) * 8 + j].dot(v);
+                acc[comptime!(n * UNIT_M + m)] += weights[n].dot(v);
             }
         }
     }
@@ -286,37 +433,50 @@ fn tiled_kernel<S: Numeric>(
     let (expert, start, count) = tile_of(tiles, total, first_expert, expert_count, TILE_M, spec);
     let matrix = expert * rows;
     let n0 = CUBE_POS_X as usize * TILE_N;
-    // Which row of x this unit carries into workgroup memory.  Without work the list may hold anything, also beyond x.
-    let listed = source(perm, start + min(unit / 8, max(count, 1) - 1), spec);
-    let carried = select(count > 0, listed, 0usize) * blocks;
+    // Which rows of x this unit carries into workgroup memory, a vector of each.
+    let mut carried = Array::<usize>::new(comptime!(TILE_M * 8 / TILE_UNITS));
+    #[unroll]
+    for c in 0..comptime!(TILE_M * 8 / TILE_UNITS) {
+        let m = unit / 8 + comptime!(c * TILE_UNITS / 8);
+        // Without work the list may hold anything, also beyond x.
+        let listed = source(perm, start + min(m, max(count, 1) - 1), spec);
+        carried[c] = select(count > 0, listed, 0usize) * blocks;
+    }
+    let decoded = (matrix + min(n0 + unit % TILE_N, rows - 1)) * blocks;
+    let place = ws_place(unit % TILE_N);
     let mut ws = Shared::<[F4]>::new_slice(comptime!(TILE_N * 8));
     let mut xs = Shared::<[F4]>::new_slice(comptime!(TILE_M * 8));
-    let unit_n = unit % comptime!(TILE_N / UNIT_N) * UNIT_N;
-    let unit_m = unit / comptime!(TILE_N / UNIT_N) * UNIT_M;
+    let unit_n = unit % UNITS_N;
+    let unit_m = unit / UNITS_N * UNIT_M;
     let mut acc = Array::<f32>::new(comptime!(UNIT_N * UNIT_M));
     #[unroll]
     for i in 0..comptime!(UNIT_N * UNIT_M) {
         acc[i] = 0.0;
     }
     for b in 0..blocks {
-        if unit < TILE_N {
-            let row = matrix + min(n0 + unit, rows - 1);
-            let decoded = block(w, scales, row * blocks + b, spec.codec);
-            #[unroll]
-            for j in 0..8usize {
-                ws[unit * 8 + j] = decoded[j];
-            }
+        // All units of a plane take the same vector of different rows.
+        #[unroll]
+        for part in 0..comptime!(TILE_N * 8 / TILE_UNITS) {
+            let j = unit / TILE_N + comptime!(part * TILE_UNITS / TILE_N);
+            ws[j * TILE_N + place] = block_vector(w, scales, decoded + b, j, spec.codec);
         }
-        xs[unit] = x[(carried + b) * 8 + unit % 8];
+        #[unroll]
+        for c in 0..comptime!(TILE_M * 8 / TILE_UNITS) {
+            let (m, j) = (unit / 8 + comptime!(c * TILE_UNITS / 8), unit % 8);
+            // Eight neighbours store one row's vectors: each in another bank.
+            xs[j * TILE_M + (m ^ j)] = x[(carried[c] + b) * 8 + j];
+        }
         sync_cube();
-        tiled_step(&ws, &xs, unit_n, unit_m, &mut acc);
+        if unit_m < count {
+            tiled_step(&ws, &xs, unit_n, unit_m, &mut acc);
+        }
         sync_cube();
     }
     #[unroll]
     for m in 0..UNIT_M {
         #[unroll]
         for pair in 0..comptime!(UNIT_N / 2) {
-            let n = n0 + unit_n + pair * 2;
+            let n = n0 + unit_n * 2 + comptime!(pair * TILE_N / 2);
             if unit_m + m < count && n < rows {
                 let a = acc[comptime!(2 * pair * UNIT_M + m)];
                 let b = acc[comptime!((2 * pair + 1) * UNIT_M + m)];
@@ -376,17 +536,25 @@ macro_rules! launch {
     };
 }
 
-fn launch(o: &Operands, spec: Spec, family: Family) {
+fn launch(o: &Operands, spec: Spec, shape: Shape) {
     let y = o.tile_count as u32;
-    match family {
-        Family::Lane { .. } => {
+    match shape {
+        Shape::Lane => {
             let (count, dim) = (grid(cubes(o.rows, 8 * LANE_ROWS as u32), y, 1), CubeDim::new_1d(8));
             match o.scales {
                 Some(scales) => launch!(lane_kernel::<u32>, o, count, dim, arg(scales, 1), spec),
                 None => launch!(lane_kernel::<f32>, o, count, dim, arg(o.bias, 1), spec),
             }
         }
-        _ => {
+        Shape::Few => {
+            let count = grid(cubes(o.rows, FEW_ROWS as u32 * spec.family.groups()), y, 1);
+            let dim = spec.family.cube();
+            match o.scales {
+                Some(scales) => launch!(few_kernel::<u32>, o, count, dim, arg(scales, 1), spec),
+                None => launch!(few_kernel::<f32>, o, count, dim, arg(o.bias, 1), spec),
+            }
+        }
+        Shape::Tiled => {
             let count = grid(cubes(o.rows, TILE_N as u32), y, 1);
             let dim = CubeDim::new_1d(TILE_UNITS as u32);
             match o.scales {
@@ -413,6 +581,7 @@ pub fn dense(
     assert!(epilogue.is_dense() && rows.is_multiple_of(2), "tile: a dense matrix of an even number of rows");
     assert_eq!(out_tokens, tokens, "tile: output rows");
     assert!(base + rows <= stride, "tile: columns {base}+{rows} of {stride}");
+    let shape = Shape::of(family, tokens, 1);
     let operands = Operands {
         x,
         w: w.words,
@@ -430,9 +599,9 @@ pub fn dense(
         stride,
         base,
         limit: 0.0,
-        tile_count: tokens.div_ceil(tile_rows(family)),
+        tile_count: tokens.div_ceil(shape.rows()),
     };
-    launch(&operands, Spec { codec: w.codec, epilogue, chosen: 1, family }, family);
+    launch(&operands, Spec { codec: w.codec, epilogue, chosen: 1, family }, shape);
 }
 
 /// One matrix of the experts over the tiles of a chunk: [`Epilogue::Swiglu`] or [`Epilogue::Scatter`].
@@ -445,6 +614,7 @@ pub fn experts(
     epilogue: Epilogue,
     chosen: usize,
     limit: f32,
+    shape: Shape,
     family: Family,
 ) {
     let [_, width] = dims(x);
@@ -477,5 +647,5 @@ pub fn experts(
         limit,
         tile_count,
     };
-    launch(&operands, Spec { codec: Codec::Mxfp4 { scale_offset: m.scale_offset }, epilogue, chosen, family }, family);
+    launch(&operands, Spec { codec: Codec::Mxfp4 { scale_offset: m.scale_offset }, epilogue, chosen, family }, shape);
 }

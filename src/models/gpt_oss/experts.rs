@@ -11,7 +11,7 @@ use crate::device::{Compute, DeviceError};
 use crate::kernels::ops::{
     DECODE_TOKENS_MAX, ExpertChunk, ExpertSpec, combine_slots, experts_down, experts_tiled, experts_up, group_rows,
 };
-use crate::kernels::tile::Epilogue;
+use crate::kernels::tile::{Epilogue, Shape};
 use crate::telemetry::events::Paging;
 
 /// Packed experts in as few buffers as the adapter allows: the first expert of each, and the buffer.
@@ -132,18 +132,19 @@ impl<'a> Pass<'a> {
             self.h = Some(h);
             return;
         };
-        let (perm, tiles) = group_rows(ids, experts, self.spec.family);
+        let shape = Shape::of(self.spec.family, ids.dims().iter().product(), experts);
+        let (perm, tiles) = group_rows(ids, experts, shape);
         lap(&mut self.probe, compute, "group");
         let list = (&perm, &tiles);
         let up = |h, (first, chunk): &(usize, ExpertChunk)| {
-            experts_tiled(self.t, list, chunk, h, Epilogue::Swiglu, at(*first))
+            experts_tiled(self.t, list, chunk, h, Epilogue::Swiglu, shape, at(*first))
         };
         let h = packed.up.iter().fold(h, up);
         lap(&mut self.probe, compute, "up");
         let [tokens, chosen, width] = h.dims();
         let rows = h.clone().reshape([tokens * chosen, width]);
         let down = |y, (first, chunk): &(usize, ExpertChunk)| {
-            experts_tiled(&rows, list, chunk, y, Epilogue::Scatter, at(*first))
+            experts_tiled(&rows, list, chunk, y, Epilogue::Scatter, shape, at(*first))
         };
         self.y = Some(packed.down.iter().fold(y, down));
         lap(&mut self.probe, compute, "down");

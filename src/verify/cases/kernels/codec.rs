@@ -10,11 +10,13 @@ use super::half;
 use super::inputs::{Numbers, SENTINEL, floats, matrix, steps, swizzled, widened};
 use super::packed::Packed;
 use super::qkv::in_f16;
-use super::trial::{Cell, Output, Trial, Want, exact};
+use super::tile::{few, tiled};
+use super::trial::{Cell, Output, Trial, Want, Where, exact};
 use crate::device::Compute;
+use crate::kernels::family::Family;
 use crate::kernels::ops::{ExpertSpec, experts_down, experts_tiled, linear_store, project_qkv, sink_attention};
 use crate::kernels::qkv::{Class, Heads};
-use crate::kernels::tile::{Epilogue, tile_rows};
+use crate::kernels::tile::{Epilogue, Shape};
 use crate::quant::BlockType;
 use crate::verify::oracle::{Rows, mxfp4};
 
@@ -27,21 +29,27 @@ pub(super) fn trials() -> Vec<Trial> {
         [(Form { scale_offset: 0, chosen: 1 }, 0..253), (Form { scale_offset: 14, chosen: 4 }, 0..242)];
     let each = |(form, scales): (Form, std::ops::Range<u16>)| {
         let scales: Vec<u8> = scales.map(|scale| scale as u8).collect();
-        [down_trial(form, &scales, 0), scatter_trial(form, &scales, 0)]
+        let tiles = [(few as fn(Family) -> Shape, Where::Families), (tiled, Where::Groups)];
+        let tiles = tiles.map(|(shape, on)| scatter_trial(form, shape, &scales, 0).on(on));
+        [down_trial(form, &scales, 0)].into_iter().chain(tiles)
     };
     let [(bare, _), (shifted, _)] = forms.clone();
     let mxfp4 = forms.into_iter().flat_map(each);
-    let bf16 = [1, 4, BLOCK].map(|tokens| bf16_trial(tokens, 0));
+    let bf16 = [1, 4, 8, BLOCK].map(|tokens| bf16_trial(tokens, 0));
     let f16 = [1, 5].map(|tokens| f16_rounding_trial(tokens, f64::round_ties_even));
     // The split form, and rows.
     let read = [248, 496].map(f16_reading_trial);
     let wrong = [
         down_trial(bare, &[120, 121, 122], 1).planted("nibbles swapped"),
-        scatter_trial(shifted, &[120, 121, 122], 1).planted("nibbles swapped in a tile"),
+        scatter_trial(shifted, few, &[120, 121, 122], 1).planted("nibbles swapped in a tile"),
+        scatter_trial(shifted, few, &[120, 121, 122], 1).planted("nibbles swapped between lanes").on(Where::Groups),
+        scatter_trial(bare, tiled, &[120, 121, 122], 1)
+            .planted("nibbles swapped in workgroup memory")
+            .on(Where::Groups),
         bf16_trial(BLOCK, 1).planted("halves of a word swapped"),
         f16_rounding_trial(1, f64::ceil).planted("f16 rounded up"),
     ];
-    let blocks = [1, 4, BLOCK].into_iter().flat_map(|tokens| every_block(tokens, 0));
+    let blocks = [1, 4, 8, BLOCK].into_iter().flat_map(|tokens| every_block(tokens, 0));
     let wrong = wrong.into_iter().chain(every_block(4, 1).map(|trial| trial.planted("the neighbour's weight")));
     mxfp4.chain(blocks).chain(bf16).chain(f16).chain(read).chain(wrong).collect()
 }
@@ -107,7 +115,7 @@ fn down_trial(form: Form, scales: &[u8], swap: usize) -> Trial {
     Trial::new(format!("every scale and code, vector form, offset {}", form.scale_offset), wants, Box::new(launch))
 }
 
-fn scatter_trial(form: Form, scales: &[u8], swap: usize) -> Trial {
+fn scatter_trial(form: Form, shape: fn(Family) -> Shape, scales: &[u8], swap: usize) -> Trial {
     // A tile's rows come in pairs.
     let mut scales = scales.to_vec();
     scales.truncate(scales.len() / 2 * 2);
@@ -116,16 +124,19 @@ fn scatter_trial(form: Form, scales: &[u8], swap: usize) -> Trial {
     let launch = move |compute: &Compute| {
         let h = floats(compute, &one_hot(BLOCK, |t| t), [BLOCK, BLOCK]);
         let perm: Vec<u32> = (0..BLOCK as u32).collect();
-        let rows = tile_rows(compute.family());
+        let shape = shape(compute.family());
+        let rows = shape.rows().min(BLOCK);
         let tiles: Vec<u32> = (0..BLOCK).step_by(rows).flat_map(|first| [0, first as u32, rows as u32]).collect();
         let (perm, tiles) = (compute.upload(&perm, [BLOCK]), compute.upload(&tiles, [tiles.len() / 3, 3]));
-        let shape = [BLOCK / form.chosen, form.chosen, w.rows];
-        let out = floats(compute, &vec![SENTINEL; BLOCK * w.rows], shape);
+        let dims = [BLOCK / form.chosen, form.chosen, w.rows];
+        let out = floats(compute, &vec![SENTINEL; BLOCK * w.rows], dims);
         let chunk = w.chunk(compute, 0..1, form.scale_offset);
         let spec = spec(compute, form);
-        vec![Output::floats(experts_tiled(&h, (&perm, &tiles), &chunk, out, Epilogue::Scatter, spec))]
+        vec![Output::floats(experts_tiled(&h, (&perm, &tiles), &chunk, out, Epilogue::Scatter, shape, spec))]
     };
-    Trial::new(format!("every scale and code, tile form, offset {}", form.scale_offset), wants, Box::new(launch))
+    let of_tile = if shape(Family::Workgroup) == Shape::Tiled { "workgroup memory" } else { "tile form" };
+    let name = format!("every scale and code, {of_tile}, offset {}", form.scale_offset);
+    Trial::new(name, wants, Box::new(launch))
 }
 
 /// Every finite BF16, `tokens` of a block at a time.
@@ -172,7 +183,8 @@ fn every_block(tokens: usize, swap: usize) -> [Trial; 4] {
     let f32s: Vec<u8> = f32s.flat_map(f32::to_le_bytes).collect();
     let of = |kind, width: usize, bytes: Vec<u8>| {
         let row = BlockType::row_bytes(kind, width).expect("whole blocks");
-        let rows = bytes.len() / row;
+        // A tile's rows come in pairs.
+        let rows = bytes.len() / row / 2 * 2;
         block_trial(Dense::of(kind, rows, width, bytes[..rows * row].to_vec()), tokens, swap)
     };
     [

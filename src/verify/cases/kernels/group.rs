@@ -3,10 +3,9 @@
 use super::inputs::Numbers;
 use super::trial::{Cell, Output, Trial, Want, Where};
 use crate::device::Compute;
-use crate::kernels::family::Family;
 use crate::kernels::group::tiles_max;
 use crate::kernels::ops::group_rows;
-use crate::kernels::tile::tile_rows;
+use crate::kernels::tile::Shape;
 
 /// How assignments fall on experts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +53,7 @@ const fn case(name: &'static str, experts: usize, tokens: usize, chosen: usize, 
     Case { name, experts, tokens, chosen, spread }
 }
 
-const CASES: [Case; 14] = [
+const CASES: [Case; 15] = [
     case("one assignment of one expert", 1, 1, 1, Spread::Random),
     case("one expert, 7 rows", 1, 7, 1, Spread::Random),
     case("one expert, 8 rows", 1, 8, 1, Spread::Random),
@@ -62,6 +61,7 @@ const CASES: [Case; 14] = [
     case("one expert, 31 rows", 1, 31, 1, Spread::Random),
     case("one expert, 32 rows", 1, 32, 1, Spread::Random),
     case("one expert, 33 rows", 1, 33, 1, Spread::Random),
+    case("one expert, 65 rows", 1, 65, 1, Spread::Random),
     case("all of four", 4, 65, 4, Spread::Random),
     case("three of eight", 8, 64, 3, Spread::Random),
     case("four of 32, some without rows", 32, 9, 4, Spread::Random),
@@ -73,9 +73,10 @@ const CASES: [Case; 14] = [
 
 pub(super) fn trials() -> Vec<Trial> {
     let each = |case| {
-        [trial(case, Family::lane(1), false).on(Where::Lane), trial(case, Family::Workgroup, false).on(Where::Groups)]
+        let of = |shape| trial(case, shape, false);
+        [of(Shape::Lane).on(Where::Lane), of(Shape::Few).on(Where::Groups), of(Shape::Tiled).on(Where::Groups)]
     };
-    let wrong = trial(&CASES[8], Family::lane(1), true).planted("an expert's rows in descending order");
+    let wrong = trial(&CASES[9], Shape::Lane, true).planted("an expert's rows in descending order");
     CASES.iter().flat_map(each).chain([wrong]).collect()
 }
 
@@ -100,7 +101,7 @@ pub(super) fn tiles(ids: &[u32], experts: usize, rows: usize) -> Vec<[u32; 3]> {
     tiles
 }
 
-fn trial(case: &Case, family: Family, descending: bool) -> Trial {
+fn trial(case: &Case, shape: Shape, descending: bool) -> Trial {
     let &Case { name, experts, tokens, chosen, spread } = case;
     let ids = spread.ids(&mut Numbers::new(name), tokens, chosen, experts);
     let mut perm = sorted(&ids, experts);
@@ -109,9 +110,9 @@ fn trial(case: &Case, family: Family, descending: bool) -> Trial {
     }
     let mut perm: Vec<Cell> = perm.into_iter().map(Cell::Bits).collect();
     perm.resize(ids.len(), Cell::Open);
-    let used = tiles(&ids, experts, tile_rows(family));
+    let used = tiles(&ids, experts, shape.rows());
     let mut list: Vec<Cell> = used.iter().flatten().map(|&word| Cell::Bits(word)).collect();
-    for _ in used.len()..tiles_max(ids.len(), experts, tile_rows(family)) {
+    for _ in used.len()..tiles_max(ids.len(), experts, shape.rows()) {
         list.extend([Cell::Open, Cell::Open, Cell::Bits(0)]);
     }
     let wants = vec![Want::new("perm", 1, perm), Want::new("tiles", 3, list)];
@@ -120,9 +121,9 @@ fn trial(case: &Case, family: Family, descending: bool) -> Trial {
     let has_order = wants.len() == 2;
     let launch = move |compute: &Compute| {
         let ids = compute.upload(&ids, [tokens, chosen]);
-        let (perm, tiles) = group_rows(&ids, experts, compute.family());
+        let (perm, tiles) = group_rows(&ids, experts, shape);
         let order = has_order.then(|| Output::words(perm));
         order.into_iter().chain([Output::words(tiles)]).collect()
     };
-    Trial::new(name, wants, Box::new(launch))
+    Trial::new(format!("{name}, {shape:?}"), wants, Box::new(launch))
 }

@@ -51,7 +51,7 @@ impl Case {
 }
 
 /// Rows of a cube in the decode form: 32 (Lane), 16 (Workgroup), 64 (planes of 8); in a tile 64, or 8 a lane.
-const CASES: [Case; 33] = [
+const CASES: [Case; 37] = [
     store("one row, one token, one block", 1, [1, 32], [0, 1]),
     store("rows one over a group, columns before and behind", 2, [5, 64], [3, 11]),
     store("rows one under a cube of workgroups", 3, [15, 96], [1, 17]),
@@ -68,12 +68,16 @@ const CASES: [Case; 33] = [
     store("18 tokens, two over a lane tile", 18, [34, 64], [1, 36]),
     store("19 tokens, three over a lane tile", 19, [18, 96], [0, 18]),
     store("21 tokens, five over a lane tile", 21, [66, 32], [0, 67]),
-    store("31 tokens, one under a tile", 31, [34, 64], [0, 35]),
-    store("32 tokens, a full tile", 32, [64, 96], [0, 64]),
-    store("33 tokens, one over a tile", 33, [10, 96], [3, 13]),
-    store("64 tokens, two full tiles", 64, [8, 64], [0, 9]),
-    store("65 tokens, one over two tiles", 65, [6, 32], [1, 8]),
-    store("tiles of the real width", 10, [70, 2880], [6, 80]).under_limits(),
+    store("31 tokens, half a tile", 31, [34, 64], [0, 35]),
+    store("32 tokens, half a tile", 32, [64, 96], [0, 64]),
+    store("33 tokens, one over half a tile", 33, [130, 96], [3, 133]),
+    store("64 tokens, a full tile", 64, [8, 64], [0, 9]),
+    store("65 tokens, one over a tile", 65, [6, 32], [1, 8]),
+    store("129 tokens, one over two tiles", 129, [6, 32], [1, 8]),
+    store("16 tokens, the most of the few", 16, [34, 64], [0, 34]),
+    store("17 tokens, the least of a tile", 17, [34, 64], [0, 34]),
+    store("few tokens of the real width", 10, [70, 2880], [6, 80]).under_limits(),
+    store("tiles of the real width", 20, [70, 2880], [6, 80]).under_limits(),
     add("residual: one row, one token", 1, [1, 32], 0),
     add("residual: rows no multiple of a group, columns behind", 3, [37, 64], 3),
     add("residual: four tokens", 4, [66, 96], 0),
@@ -84,7 +88,7 @@ const CASES: [Case; 33] = [
     add("residual: 31 tokens", 31, [2, 32], 0),
     add("residual: 33 tokens, columns behind", 33, [14, 64], 5),
     add("residual: 65 tokens", 65, [10, 64], 0),
-    add("residual: tiles of the real width", 6, [96, 2880], 0).under_limits(),
+    add("residual: few tokens, real width", 6, [96, 2880], 0).under_limits(),
 ];
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -92,8 +96,11 @@ pub(super) fn trials() -> Vec<Trial> {
     let wrong = [
         trial(&CASES[3], Some(Fault::NextRow)).planted("decode form takes the next row"),
         trial(&CASES[18], Some(Fault::NextRow)).planted("a tile takes the next row"),
-        trial(&CASES[23], Some(Fault::NoBias)).planted("the bias is missing"),
-        trial(&CASES[30], Some(Fault::NoBias)).planted("the bias of a tile is missing"),
+        trial(&CASES[11], Some(Fault::NextRow)).planted("few tokens take the next row").on(Where::Groups),
+        trial(&CASES[18], Some(Fault::NextRow)).planted("a tile of 64 takes the next row").on(Where::Groups),
+        trial(&CASES[27], Some(Fault::NoBias)).planted("the bias is missing"),
+        trial(&CASES[33], Some(Fault::NoBias)).planted("the bias of a tile is missing"),
+        trial(&CASES[30], Some(Fault::NoBias)).planted("the bias of few tokens is missing").on(Where::Groups),
     ];
     let other = KINDS.iter().flat_map(|&kind| {
         let cases = OF_EVERY_CODEC.iter().map(move |case| of_kind(case, kind, None).on(case.on));

@@ -11,9 +11,10 @@ use super::inputs::{Numbers, SENTINEL, floats, swizzled, to};
 use super::packed::{Packed, parts};
 use super::trial::{Cell, Output, Trial, UNTOUCHED, Want, Where, near};
 use crate::device::Compute;
+use crate::kernels::family::Family;
 use crate::kernels::group::tiles_max;
 use crate::kernels::ops::{ExpertSpec, experts_tiled};
-use crate::kernels::tile::{Epilogue, tile_rows};
+use crate::kernels::tile::{Epilogue, Shape};
 use crate::verify::oracle::rows::add_bias;
 use crate::verify::oracle::semantics::{Experts, GateUp};
 use crate::verify::oracle::{Real, Rows};
@@ -94,14 +95,36 @@ const CASES: [Case; 21] = [
 
 pub(super) fn trials() -> Vec<Trial> {
     let right = rule();
-    let up = CASES.iter().map(|case| up_trial(case, &right).on(case.on));
-    let down = CASES.iter().map(|case| scatter_trial(case, 0).on(case.on));
+    // Groups have two shapes: each case in both, whichever the model would take.
+    let each = |case| {
+        let own = [up_trial(case, few, &right), scatter_trial(case, few, 0)].map(|trial| trial.on(case.on));
+        let tiled = [up_trial(case, tiled, &right), scatter_trial(case, tiled, 0)].map(|trial| trial.on(Where::Groups));
+        own.into_iter().chain(tiled)
+    };
+    let swapped = Experts { gate_up: GateUp::Swapped, ..right };
     let wrong = [
-        up_trial(&CASES[0], &Experts { gate_up: GateUp::Swapped, ..right }).planted("gates and linear parts swapped"),
-        up_trial(&CASES[20], &Experts { up_limits: (-7.0, f64::INFINITY), ..right }).planted("no upper clamp"),
-        scatter_trial(&CASES[13], 1).planted("each tile takes the next expert"),
+        up_trial(&CASES[0], few, &swapped).planted("gates and linear parts swapped"),
+        up_trial(&CASES[20], few, &Experts { up_limits: (-7.0, f64::INFINITY), ..right }).planted("no upper clamp"),
+        scatter_trial(&CASES[13], few, 1).planted("each tile takes the next expert"),
+        up_trial(&CASES[0], tiled, &swapped).planted("gates and linear parts of a tile swapped").on(Where::Groups),
+        scatter_trial(&CASES[13], tiled, 1).planted("each tile of 64 takes the next expert").on(Where::Groups),
     ];
-    up.chain(down).chain(wrong).collect()
+    CASES.iter().flat_map(each).chain(wrong).collect()
+}
+
+/// The shape of a family that takes few rows; of lanes the only one.
+pub(super) fn few(family: Family) -> Shape {
+    Shape::of(family, 1, 1)
+}
+
+/// The shape that takes many.
+pub(super) fn tiled(_: Family) -> Shape {
+    Shape::Tiled
+}
+
+fn named(what: &str, shape: fn(Family) -> Shape, case: &Case) -> String {
+    let tiled = if shape(Family::Workgroup) == Shape::Tiled { ", tiled" } else { "" };
+    format!("{what}: {}{tiled}", case.name)
 }
 
 /// The list of a launch: order and tiles.
@@ -110,8 +133,8 @@ struct List {
     tiles: Tensor<2, Int>,
 }
 
-fn list(case: &Case, compute: &Compute, ids: &[u32]) -> List {
-    let rows = tile_rows(compute.family());
+fn list(case: &Case, compute: &Compute, shape: Shape, ids: &[u32]) -> List {
+    let rows = shape.rows();
     let mut perm = sorted(ids, case.experts);
     perm.resize(ids.len(), u32::MAX);
     let mut words: Vec<u32> = tiles(ids, case.experts, rows).concat();
@@ -127,20 +150,28 @@ fn spec(case: &Case, compute: &Compute, first: usize) -> ExpertSpec {
 }
 
 /// All parts of a matrix over the list, into sentinels.
-fn product(case: &Case, compute: &Compute, w: &Packed, x: &Tensor<2>, ids: &[u32], epilogue: Epilogue) -> Output {
+fn product(
+    case: &Case,
+    compute: &Compute,
+    shape: Shape,
+    w: &Packed,
+    x: &Tensor<2>,
+    ids: &[u32],
+    epilogue: Epilogue,
+) -> Output {
     let width = if epilogue == Epilogue::Swiglu { w.rows / 2 } else { w.rows };
-    let list = list(case, compute, ids);
+    let list = list(case, compute, shape, ids);
     let out = floats(compute, &vec![SENTINEL; ids.len() * width], [case.tokens, case.chosen, width]);
     let each = |out, part: std::ops::Range<usize>| {
         let first = part.start;
         let chunk = w.chunk(compute, part, case.scale_offset);
-        experts_tiled(x, (&list.perm, &list.tiles), &chunk, out, epilogue, spec(case, compute, first))
+        experts_tiled(x, (&list.perm, &list.tiles), &chunk, out, epilogue, shape, spec(case, compute, first))
     };
     Output::floats(parts(case.experts, case.ends).into_iter().fold(out, each))
 }
 
 /// Row `entry` holds assignment `perm[entry]`; entries behind the last are untouched.
-fn up_trial(case: &Case, rule: &Experts) -> Trial {
+fn up_trial(case: &Case, shape: fn(Family) -> Shape, rule: &Experts) -> Trial {
     let case = *case;
     let Case { experts, chosen, tokens, hidden, intermediate, .. } = case;
     let mut numbers = Numbers::new(case.name);
@@ -157,13 +188,13 @@ fn up_trial(case: &Case, rule: &Experts) -> Trial {
     cells.resize(of_assignments.len(), UNTOUCHED);
     let launch = move |compute: &Compute| {
         let x = floats(compute, &swizzled(&x.values), [tokens, hidden]);
-        vec![product(&case, compute, &w, &x, &ids, Epilogue::Swiglu)]
+        vec![product(&case, compute, shape(compute.family()), &w, &x, &ids, Epilogue::Swiglu)]
     };
-    Trial::new(format!("up: {}", case.name), vec![Want::swizzled("h", intermediate, cells)], Box::new(launch))
+    Trial::new(named("up", shape, &case), vec![Want::swizzled("h", intermediate, cells)], Box::new(launch))
 }
 
 /// Row `entry` of h belongs to assignment `perm[entry]`, whose row of the output it makes.
-fn scatter_trial(case: &Case, shift: usize) -> Trial {
+fn scatter_trial(case: &Case, shape: fn(Family) -> Shape, shift: usize) -> Trial {
     let case = *case;
     let Case { experts, chosen, tokens, intermediate, .. } = case;
     // Rows of the second matrix: no multiple of a lane's eight, nor of a tile's 64.
@@ -176,9 +207,9 @@ fn scatter_trial(case: &Case, shift: usize) -> Trial {
     super::experts::keep_absent(&mut cells, &ids, experts, rows);
     let launch = move |compute: &Compute| {
         let h = floats(compute, &swizzled(&h.values), [tokens * chosen, intermediate]);
-        vec![product(&case, compute, &w, &h, &ids, Epilogue::Scatter)]
+        vec![product(&case, compute, shape(compute.family()), &w, &h, &ids, Epilogue::Scatter)]
     };
-    Trial::new(format!("scatter: {}", case.name), vec![Want::new("y", rows, cells)], Box::new(launch))
+    Trial::new(named("scatter", shape, &case), vec![Want::new("y", rows, cells)], Box::new(launch))
 }
 
 fn scattered<F: Real>(h: &Rows<f32>, w: &Packed, ids: &[u32], shift: usize) -> Rows<F> {
