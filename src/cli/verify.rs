@@ -45,7 +45,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the checks of this program on itself: fixtures, exporter, readers, codecs, faults
+    /// Run the checks of this program on itself: fixtures, exporter, readers, codecs, kernels, logits, text, memory, faults
     Run {
         /// Which checks
         #[arg(value_enum, default_value_t = RunLevel::All)]
@@ -181,6 +181,7 @@ enum RunLevel {
     Bytes,
     Tensors,
     Logits,
+    Text,
     Memory,
     Sabotage,
     All,
@@ -258,6 +259,7 @@ fn run_cases(level: RunLevel, output: &Output) -> Outcome {
         RunLevel::Bytes => ("bytes", Some(Level::Bytes)),
         RunLevel::Tensors => ("tensors", Some(Level::Tensors)),
         RunLevel::Logits => ("logits", Some(Level::Logits)),
+        RunLevel::Text => ("text", Some(Level::Text)),
         RunLevel::Memory => ("memory", Some(Level::Memory)),
         RunLevel::Sabotage => ("sabotage", Some(Level::Sabotage)),
         RunLevel::All => ("all", None),

@@ -69,6 +69,8 @@ pub enum Level {
     Kernels,
     /// Logits of the whole model.
     Logits,
+    /// Ids, messages, draws, sequences among others.
+    Text,
     /// Ceilings and floors of memory.
     Memory,
     /// Faults that a named check must catch.
@@ -85,6 +87,7 @@ impl Level {
             Level::Tensors => "tensors",
             Level::Kernels => "kernels",
             Level::Logits => "logits",
+            Level::Text => "text",
             Level::Memory => "memory",
             Level::Sabotage => "sabotage",
         }

@@ -1,5 +1,6 @@
 //! Text to tokens and back, against openai-harmony, and under streams that no model should write.
 
+mod cases;
 mod client;
 mod engine;
 mod faults;

@@ -18,6 +18,7 @@ pub mod kernels;
 pub mod memory;
 mod ropes;
 mod sessions;
+pub mod text;
 mod traces;
 mod witness;
 
@@ -328,6 +329,34 @@ pub const GROUPS: &[Group] = &[
         about: "A watched run has the same logits bit for bit; the rows of experts that its trace tells are those routed, its \
                 paging is the pager's, and every line is JSON.",
         run: traces::trace_cases,
+    },
+    Group {
+        name: "text/tokenizer",
+        level: Level::Text,
+        about: "More than 300 strings have openai-harmony's ids, and a stream of ids shows whole characters only. Red: another \
+                vocabulary, another pattern, or half a character shown.",
+        run: text::tokens::run,
+    },
+    Group {
+        name: "text/harmony",
+        level: Level::Text,
+        about: "Conversations have openai-harmony's ids in every mode, streams its messages or its refusal, and a turn ends where \
+                it ends there. Red: the message names the conversation or the stream.",
+        run: text::harmony::run,
+    },
+    Group {
+        name: "text/sampling",
+        level: Level::Text,
+        about: "Distributions are those of transformers' processors with OpenAI's penalties, token for token and to eleven digits; \
+                seeds draw what RFC 8439 says; stop strings end a text wherever it is cut. Red: the message names the case.",
+        run: text::sampling::run,
+    },
+    Group {
+        name: "text/engine",
+        level: Level::Text,
+        about: "Sequences in three lanes, and one that goes on from its caches: each gives what it gives alone. Red: lanes mix, or a \
+                prefix is reused that is not there.",
+        run: text::engine::run,
     },
     Group {
         name: "sabotage",

@@ -5,4 +5,5 @@ mod goldens;
 mod margins;
 mod refused;
 mod stop;
-mod witness;
+
+use gptoss::verify::cases::text::witness;
