@@ -1,7 +1,7 @@
 //! `gptoss-verify explain NAME`: what a check promises, what red means, and how to run it again.
 
 use super::cases::GROUPS;
-use super::fault::{codec, file, gguf, gguf_model, rope, seed, stored};
+use super::fault::{codec, file, gguf, gguf_model, rope, seed, stored, text as texts};
 use super::golden::matches;
 use super::reject;
 
@@ -124,13 +124,26 @@ fn fault(name: &str) -> Option<String> {
         .or_else(|| rope::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by.join(", "))))
         .or_else(|| gguf::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by.join(", "))))
         .or_else(|| {
+            servers().into_iter().find(|(known, ..)| *known == name).map(|(_, about, by)| (about.into(), by.join(", ")))
+        })
+        .or_else(|| {
             seed::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), "bytes/fixture/*".into()))
-        });
+        })
+        .or_else(|| texts::all().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by().into())));
     let (about, caught_by) = found?;
     Some(format!(
         "fault {name}\n\n{about}\n\nIt is planted in an artifact and must turn exactly these checks red: {caught_by}\n\n\
          again: gptoss-verify run sabotage"
     ))
+}
+
+/// Servers that lie: name, what is wrong, and what must catch it; in a browser there are none.
+fn servers() -> Vec<(&'static str, &'static str, &'static [&'static str])> {
+    #[cfg(not(target_arch = "wasm32"))]
+    let servers = super::fault::served::FAULTS.iter().map(|f| (f.name, f.about, f.caught_by)).collect();
+    #[cfg(target_arch = "wasm32")]
+    let servers = Vec::new();
+    servers
 }
 
 fn reject(name: &str) -> Option<String> {
@@ -173,6 +186,8 @@ fn list() -> String {
     let names = names.chain(codec::FAULTS.iter().map(|f| f.name)).chain(rope::FAULTS.iter().map(|f| f.name));
     let names = names.chain(seed::FAULTS.iter().map(|f| f.name)).chain(gguf::FAULTS.iter().map(|f| f.name));
     let names = names.chain(gguf_model::FAULTS.iter().map(|f| f.name));
+    let names = names.chain(servers().into_iter().map(|(name, ..)| name));
+    let names = names.chain(texts::all().map(|f| f.name));
     names.for_each(|name| text.push_str(&format!("  {name}\n")));
     text
 }

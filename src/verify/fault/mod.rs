@@ -14,8 +14,10 @@
 //! | [`gguf_model`] | a GGUF: names, packing, rows, metadata              | the reader, comparison with the source |
 //! | [`codec`], [`block`] | a decoder, encoder or rounding          | goldens by other people's code         |
 //! | [`rope`]   | the frequencies of a RoPE variant                 | the oracle, and ggml's own angles      |
+//! | [`served`] | what a server sends of a file                     | `gptoss-verify range`                  |
 //! | [`seed`]   | the fixture generator                             | digests by the numpy witness           |
 //! | [`gguf`]   | a reader of GGUF                                  | files that other programs wrote        |
+//! | [`mod@text`] | ids, messages, draws, or the truth of a sequence      | goldens by other people's code, solo runs |
 //! | [`forward`] | a decision of the oracle's forward pass           | an honest device, stage by stage       |
 
 pub mod block;
@@ -27,7 +29,10 @@ pub mod gguf_model;
 pub mod rope;
 pub mod run;
 pub mod seed;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod served;
 pub mod stored;
+pub mod text;
 
 use std::borrow::Cow;
 

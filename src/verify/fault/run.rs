@@ -7,7 +7,9 @@ use rayon::prelude::*;
 use super::codec::{self, Codec};
 use super::file::{self, Artifact, Damage};
 use super::rope::{self, Angled};
-use super::{block, forward, gguf, gguf_model, seed, stored};
+#[cfg(not(target_arch = "wasm32"))]
+use super::served;
+use super::{block, forward, gguf, gguf_model, seed, stored, text};
 use crate::checkpoint::{Checkpoint, Layout, ModelConfig, Shard, TensorId, WeightSource};
 use crate::mapped::FileBytes;
 use crate::model_bin::{ModelBin, TokenizerSection};
@@ -122,6 +124,9 @@ pub fn catalogue() -> Vec<Catalogued> {
     all.par_extend(seed::FAULTS.par_iter().map(planted_generator));
     all.par_extend(gguf::FAULTS.par_iter().map(planted_reader));
     all.extend(gguf_model::planted());
+    #[cfg(not(target_arch = "wasm32"))]
+    all.extend(served::FAULTS.iter().map(|fault| bench.served(fault)));
+    all.extend(text::all().map(planted_text));
     all.extend(forward::planted());
     all
 }
@@ -224,6 +229,28 @@ impl Bench {
         caught(fault.name, fault.about, named, red, objection)
     }
 
+    /// What `gptoss-verify range` says of a server of the HF file that lies; of an honest one it must say nothing.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn served(&self, fault: &'static served::Fault) -> Catalogued {
+        use crate::verify::liar::Content;
+        let hf = in_memory(&self.recipe, Layout::Hf, 1).expect("the recipe is valid");
+        let manifest = Manifest::of(&AnyCheckpoint::SafeTensors(hf), &Silent);
+        let file = std::sync::Arc::new(Content { bytes: self.hf.clone(), etag: "\"hf\"".into() });
+        let named = fault.caught_by.iter().map(|name| name.to_string()).collect();
+        let judged = |answer| served::judge(&file, &manifest, answer).map(red);
+        let (red, objection) = match (judged(Content::honest), judged(fault.answer)) {
+            (Ok(honest), Ok(red)) => {
+                let error = red.first().and_then(|check| check.error.as_deref());
+                let stray = honest.first().map(|check| format!("an honest server: {}: {}", check.name, check.detail));
+                let wrong =
+                    (error != fault.error).then(|| format!("expected the error {:?}, found {error:?}", fault.error));
+                (red, stray.or(wrong))
+            }
+            (Err(error), _) | (_, Err(error)) => (Vec::new(), Some(format!("no server on loopback: {error}"))),
+        };
+        caught(fault.name, fault.about, named, red, objection)
+    }
+
     /// Every check of an HF file against the original layout.
     fn judge_hf(&self, bytes: Vec<u8>) -> Vec<Check> {
         let path = Path::new("model.safetensors");
@@ -276,6 +303,13 @@ fn planted_generator(fault: &'static seed::Fault) -> Catalogued {
 fn planted_reader(fault: &'static gguf::Fault) -> Catalogued {
     let named = fault.caught_by.iter().map(|name| name.to_string()).collect();
     caught(fault.name, fault.about, named, red(ggufs::checks(fault.reader)), None)
+}
+
+fn planted_text(fault: &'static text::Fault) -> Catalogued {
+    let checks = fault.checks();
+    let no_device = checks.iter().find(|check| check.outcome == Outcome::NoDevice).map(|check| check.detail.clone());
+    let named = vec![fault.caught_by().to_string()];
+    Catalogued { no_device, ..caught(fault.name, fault.about, named, red(checks), fault.objection()) }
 }
 
 pub(super) fn red(checks: Vec<Check>) -> Vec<Check> {
