@@ -293,17 +293,10 @@ pub fn block<S: CubePrimitive>(w: &[U4], scales: &[S], index: usize, #[comptime]
             }
         }
         Codec::Bf16 => {
-            let a = w[index * 4];
-            let b = w[index * 4 + 1];
-            let c = w[index * 4 + 2];
-            let d = w[index * 4 + 3];
+            let (a, b, c, d) = (w[index * 4], w[index * 4 + 1], w[index * 4 + 2], w[index * 4 + 3]);
             #[unroll]
             for i in 0..4usize {
-                let mut words = U4::empty();
-                words.insert(0usize, a.extract(i));
-                words.insert(1usize, b.extract(i));
-                words.insert(2usize, c.extract(i));
-                words.insert(3usize, d.extract(i));
+                let words = column(a, b, c, d, i);
                 out[2 * i] = F4::reinterpret(words << U4::new(16u32));
                 out[2 * i + 1] = F4::reinterpret(words & U4::new(0xFFFF_0000));
             }

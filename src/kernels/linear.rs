@@ -13,7 +13,7 @@
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::codec::{BLOCK, Codec, F4, U4, block, block_vector};
+use super::codec::{BLOCK, Codec, F4, U4, block};
 use super::family::{Family, common_block, group, group_sum, lane};
 use super::launch::{arg, cubes, dims, grid};
 use super::matrix::MatrixArg;
@@ -45,18 +45,7 @@ pub fn dot_rows<S: CubePrimitive>(
     #[comptime] family: Family,
 ) {
     let lanes = comptime!(family.lanes() as usize);
-    // A block of 16 bytes is worth eight lanes: what they load of x lies side by side.  Larger ones are better kept whole.
-    let shared = comptime!(codec.pieces() == 1 && lanes > 1);
-    let mut i = select(shared, lane(family), span * 8);
-    while i < span * 8 {
-        let v = x[x_block * 8 + i];
-        #[unroll]
-        for r in 0..ROWS {
-            acc[r] += block_vector(w, scales, rows[r] * blocks + i / 8, i % 8, codec).dot(v);
-        }
-        i += lanes;
-    }
-    let mut b = select(shared, span, lane(family));
+    let mut b = lane(family);
     while b < span {
         let v = common_block(x, (x_block + b) * 8, family);
         #[unroll]

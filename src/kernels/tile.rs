@@ -38,8 +38,10 @@ const LANE_LOOPS: [usize; 4] = [2, 4, 8, LANE_TOKENS];
 const FEW_ROWS: usize = 4;
 const FEW_TOKENS: usize = 8;
 const FEW_LOOPS: [usize; 4] = [1, 2, 4, FEW_TOKENS];
-/// Up to so many token rows for each matrix the Few shape is taken: it may read a matrix twice, a tile is mostly empty then.
-const FEW_MEAN_MAX: usize = 16;
+/// Up to so many token rows of a dense matrix, and of an expert in the mean, the Few shape is taken: it reads a matrix once for
+/// each 8, but a dense one fills a GPU with groups long before it fills it with tiles.
+const FEW_DENSE_MAX: usize = 64;
+const FEW_EXPERT_MEAN_MAX: usize = 8;
 /// Rows and tokens of a cube, and of its units, in the Tiled shape.
 const TILE_N: usize = 64;
 const TILE_M: usize = 64;
@@ -61,11 +63,20 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// For `rows` token rows that are spread over `matrices` matrices.
-    pub fn of(family: Family, rows: usize, matrices: usize) -> Self {
+    /// For `rows` token rows of a dense matrix.
+    pub fn dense(family: Family, rows: usize) -> Self {
+        Self::up_to(FEW_DENSE_MAX, family, rows)
+    }
+
+    /// For `rows` token rows that are spread over `experts` matrices.
+    pub fn experts(family: Family, rows: usize, experts: usize) -> Self {
+        Self::up_to(FEW_EXPERT_MEAN_MAX * experts, family, rows)
+    }
+
+    fn up_to(few: usize, family: Family, rows: usize) -> Self {
         match family {
             Family::Lane { .. } => Shape::Lane,
-            _ if rows <= FEW_MEAN_MAX * matrices => Shape::Few,
+            _ if rows <= few => Shape::Few,
             _ => Shape::Tiled,
         }
     }
@@ -581,7 +592,7 @@ pub fn dense(
     assert!(epilogue.is_dense() && rows.is_multiple_of(2), "tile: a dense matrix of an even number of rows");
     assert_eq!(out_tokens, tokens, "tile: output rows");
     assert!(base + rows <= stride, "tile: columns {base}+{rows} of {stride}");
-    let shape = Shape::of(family, tokens, 1);
+    let shape = Shape::dense(family, tokens);
     let operands = Operands {
         x,
         w: w.words,

@@ -320,5 +320,5 @@ pub fn show_rows(
 
 /// Device bytes that [`load`] needs besides experts under a budget, and those of one expert.
 pub fn footprint(checkpoint: &AnyCheckpoint) -> (u64, u64) {
-    crate::models::gpt_oss::load::footprint(checkpoint.source(), &load_options(Some(0)))
+    crate::models::gpt_oss::footprint::footprint(checkpoint.source(), &load_options(Some(0)))
 }

@@ -144,6 +144,22 @@ fn a_turn_that_goes_on_runs_only_what_is_new() {
     assert_eq!(ids, solo(&tokens, &greedy(), 8));
 }
 
+/// A lane's windows hold 320 positions: those before 133 are overwritten once 453 were there, also when the lane has since gone
+/// back to 400.
+#[test]
+fn a_lane_that_goes_back_twice_reuses_nothing_that_was_overwritten() {
+    let engine = engine(1, 4);
+    let long = prompt(450, 1024);
+    let parting = |at: usize, more: usize| {
+        let others = long[at..at + more].iter().map(|id| (id + 1) % 1024);
+        long[..at].iter().copied().chain(others).collect::<Vec<u32>>()
+    };
+    for (tokens, cached) in [(long.clone(), 0), (parting(400, 10), 400), (parting(230, 2), 0)] {
+        let (ids, _, found) = submit(&engine, &tokens, &greedy(), 4).expect("room").whole();
+        assert_eq!((found, ids), (cached, solo(&tokens, &greedy(), 4)), "of {} tokens", tokens.len());
+    }
+}
+
 #[test]
 fn a_full_queue_refuses_and_closed_streams_leave_nothing() {
     let engine = engine(1, 2);

@@ -132,7 +132,7 @@ impl<'a> Pass<'a> {
             self.h = Some(h);
             return;
         };
-        let shape = Shape::of(self.spec.family, ids.dims().iter().product(), experts);
+        let shape = Shape::experts(self.spec.family, ids.dims().iter().product(), experts);
         let (perm, tiles) = group_rows(ids, experts, shape);
         lap(&mut self.probe, compute, "group");
         let list = (&perm, &tiles);

@@ -14,6 +14,7 @@
 pub mod dense;
 pub mod embedding;
 pub mod experts;
+pub mod footprint;
 pub mod gauge;
 mod gguf_experts;
 pub mod load;

@@ -183,10 +183,14 @@ fn unswizzle(raw: &[f32], width: usize) -> Vec<f32> {
     raw.chunks_exact(width).flat_map(|row| (0..width).map(|i| row[swizzle(i)])).collect()
 }
 
+/// Rows that no entry of `perm` names are NaN: where the device chose ids that are none, entries hold anything, and the verdict
+/// is to name the stage at which that began.
 fn unsort(rows: &[f32], width: usize, perm: &[u32]) -> Vec<f32> {
-    let mut out = vec![0.0; rows.len()];
+    let mut out = vec![f32::NAN; rows.len()];
     for (row, &to) in rows.chunks_exact(width).zip(perm) {
-        out[to as usize * width..][..width].copy_from_slice(row);
+        if let Some(place) = out.chunks_exact_mut(width).nth(to as usize) {
+            place.copy_from_slice(row);
+        }
     }
     out
 }

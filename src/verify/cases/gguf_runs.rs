@@ -126,7 +126,8 @@ fn near_oracle(name: &str, form: Form, chunk: usize, paged: bool, compute: &Comp
     if paged != model.pager().is_some() {
         return Ok(failed(name, "the budget did not decide whether experts page"));
     }
-    let stages: Vec<Stage> = all_stages();
+    // Experts that page are computed in turns, each of which shows some rows of their activations.
+    let stages: Vec<Stage> = all_stages().into_iter().filter(|stage| !paged || *stage != Stage::Swiglu).collect();
     let seen = show(&model, &tokens, &VOCAB, chunk, &stages)?;
     let findings = judge(source, &tokens, &ask, (&taps, &noise), &seen);
     Ok(verdict(name.to_string(), Level::Logits, &findings, tokens.len()))

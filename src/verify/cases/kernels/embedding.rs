@@ -43,10 +43,7 @@ fn of_kind(kind: BlockType, (shift, planted): (usize, Option<&'static str>)) -> 
     let (rows, hidden, base) = (5, 512, 10);
     let name = format!("{}: ids below, inside and above the chunk", <&str>::from(kind));
     let table = Dense::new(&mut Numbers::new(&name), kind, rows, hidden);
-    let cell = |row: usize, column: usize| match table.weight(row, column) {
-        0.0 => super::trial::Cell::Near(0.0, 0.0),
-        value => exact(value),
-    };
+    let cell = |row: usize, column: usize| exact(table.weight(row, column));
     let row = |&id: &u32| match (id as usize).checked_sub(base).filter(|&row| row < rows) {
         None => vec![UNTOUCHED; hidden],
         Some(row) => (0..hidden).map(|column| cell((row + shift) % rows, column)).collect(),

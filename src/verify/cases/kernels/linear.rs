@@ -68,16 +68,16 @@ const CASES: [Case; 37] = [
     store("18 tokens, two over a lane tile", 18, [34, 64], [1, 36]),
     store("19 tokens, three over a lane tile", 19, [18, 96], [0, 18]),
     store("21 tokens, five over a lane tile", 21, [66, 32], [0, 67]),
-    store("31 tokens, half a tile", 31, [34, 64], [0, 35]),
-    store("32 tokens, half a tile", 32, [64, 96], [0, 64]),
-    store("33 tokens, one over half a tile", 33, [130, 96], [3, 133]),
-    store("64 tokens, a full tile", 64, [8, 64], [0, 9]),
-    store("65 tokens, one over a tile", 65, [6, 32], [1, 8]),
+    store("31 tokens, one under four of the few", 31, [34, 64], [0, 35]),
+    store("32 tokens, four of the few", 32, [64, 96], [0, 64]),
+    store("33 tokens, one over four of the few", 33, [130, 96], [3, 133]),
+    store("64 tokens, the most of the few", 64, [8, 64], [0, 9]),
+    store("65 tokens, the least of tiles, one over a tile", 65, [6, 32], [1, 8]),
     store("129 tokens, one over two tiles", 129, [6, 32], [1, 8]),
-    store("16 tokens, the most of the few", 16, [34, 64], [0, 34]),
-    store("17 tokens, the least of a tile", 17, [34, 64], [0, 34]),
+    store("66 tokens, rows one pair over two tiles", 66, [130, 64], [3, 140]),
+    store("128 tokens, two full tiles", 128, [64, 64], [0, 64]),
     store("few tokens of the real width", 10, [70, 2880], [6, 80]).under_limits(),
-    store("tiles of the real width", 20, [70, 2880], [6, 80]).under_limits(),
+    store("tiles of the real width", 70, [70, 2880], [6, 80]).under_limits(),
     add("residual: one row, one token", 1, [1, 32], 0),
     add("residual: rows no multiple of a group, columns behind", 3, [37, 64], 3),
     add("residual: four tokens", 4, [66, 96], 0),
@@ -97,10 +97,11 @@ pub(super) fn trials() -> Vec<Trial> {
         trial(&CASES[3], Some(Fault::NextRow)).planted("decode form takes the next row"),
         trial(&CASES[18], Some(Fault::NextRow)).planted("a tile takes the next row"),
         trial(&CASES[11], Some(Fault::NextRow)).planted("few tokens take the next row").on(Where::Groups),
-        trial(&CASES[18], Some(Fault::NextRow)).planted("a tile of 64 takes the next row").on(Where::Groups),
+        trial(&CASES[20], Some(Fault::NextRow)).planted("a tile of 64 takes the next row").on(Where::Groups),
         trial(&CASES[27], Some(Fault::NoBias)).planted("the bias is missing"),
         trial(&CASES[33], Some(Fault::NoBias)).planted("the bias of a tile is missing"),
         trial(&CASES[30], Some(Fault::NoBias)).planted("the bias of few tokens is missing").on(Where::Groups),
+        trial(&CASES[35], Some(Fault::NoBias)).planted("the bias of a tile of 64 is missing").on(Where::Groups),
     ];
     let other = KINDS.iter().flat_map(|&kind| {
         let cases = OF_EVERY_CODEC.iter().map(move |case| of_kind(case, kind, None).on(case.on));
@@ -115,7 +116,7 @@ const OF_EVERY_CODEC: [Case; 5] = [
     store("rows one over a cube of planes, 4 tokens", 4, [65, 512], [2, 70]),
     store("9 tokens, rows one pair over a tile", 9, [66, 512], [1, 68]),
     add("residual: 3 tokens, wide", 3, [37, 4096], 3).under_limits(),
-    add("residual: 33 tokens, wide", 33, [14, 4096], 5).under_limits(),
+    add("residual: 66 tokens, wide", 66, [14, 4096], 5).under_limits(),
 ];
 
 /// The matrix of a case: random blocks of a type.

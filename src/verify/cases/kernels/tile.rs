@@ -114,7 +114,7 @@ pub(super) fn trials() -> Vec<Trial> {
 
 /// The shape of a family that takes few rows; of lanes the only one.
 pub(super) fn few(family: Family) -> Shape {
-    Shape::of(family, 1, 1)
+    Shape::experts(family, 1, 1)
 }
 
 /// The shape that takes many.

@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use super::meter::{Place, Reading, Watched, probe, watch};
 use super::scene::{CHUNK, Scene, long_model, session};
 use crate::device::Compute;
-use crate::models::gpt_oss::load::footprint;
+use crate::models::gpt_oss::footprint::footprint;
 use crate::nn::kv_cache::{CacheShape, KvCache, Reach};
 use crate::verify::bench::{device, prompt};
 use crate::verify::outcome::{Check, Level, Outcome};
