@@ -147,6 +147,21 @@ fn down_kernel(
         }
     }
     group_sum(&mut total, ROWS, family);
+    add_rows(&total, residual, token * rows, first, rows, part, parts, family);
+}
+
+/// Adds what the parts of a cube found of [`ROWS`] rows from `first` on.
+#[cube]
+fn add_rows(
+    total: &Array<f32>,
+    residual: &mut [f32],
+    base: usize,
+    first: usize,
+    rows: usize,
+    part: usize,
+    #[comptime] parts: usize,
+    #[comptime] family: Family,
+) {
     if comptime!(parts > 1) {
         let mut sums = Shared::<[f32]>::new_slice(comptime!(parts * ROWS));
         if lane(family) == 0 {
@@ -162,13 +177,13 @@ fn down_kernel(
             for p in 0..parts {
                 sum += sums[p * ROWS + row];
             }
-            residual[token * rows + first + row] += sum;
+            residual[base + first + row] += sum;
         }
     } else if lane(family) == 0 {
         #[unroll]
         for i in 0..ROWS {
             if first + i < rows {
-                residual[token * rows + first + i] += total[i];
+                residual[base + first + i] += total[i];
             }
         }
     }
