@@ -184,10 +184,15 @@ fn e2m1_quarter(words: U4, #[comptime] shift: u32) -> F4 {
     } else {
         (words >> U4::new(shift - 22)) & U4::new(0x01C0_0000)
     };
-    let placed = F4::reinterpret(code | U4::new(0x3E00_0000));
+    quarters(code, (words << U4::new(28 - shift)) & U4::new(0x8000_0000))
+}
+
+/// A quarter of the E2M1 values whose codes stand at bit 22 of a word each, their signs at bit 31.
+#[cube]
+fn quarters(codes: U4, signs: U4) -> F4 {
+    let placed = F4::reinterpret(codes | U4::new(0x3E00_0000));
     let magnitude = min(placed, placed + placed - F4::new(0.25));
-    let sign = (words << U4::new(28 - shift)) & U4::new(0x8000_0000);
-    F4::reinterpret(U4::reinterpret(magnitude) | sign)
+    F4::reinterpret(U4::reinterpret(magnitude) | signs)
 }
 
 /// Four times the factor of the block whose scale byte is number `index`: E8M0 without its bias.
@@ -223,6 +228,12 @@ fn bytes_times(word: u32, factor: F4) -> F4 {
     (F4::reinterpret(bytes | U4::new(0x4B00_0000)) - F4::new(8_388_736.0)) * factor
 }
 
+/// The scale of block `index` of Q8_0: two to a word.
+#[cube]
+fn q8_0_scale<S: CubePrimitive>(scales: &[S], index: usize) -> f32 {
+    f16_value((u32::reinterpret(scales[index / 2]) >> ((index % 2) as u32 * 16)) & 0xFFFF)
+}
+
 /// Factor and offset of block `index` of Q4_K: of each eight blocks a word with both F16, then `sc | m << 8`, two to a word.
 #[cube]
 fn q4_k_scales<S: CubePrimitive>(scales: &[S], index: usize) -> (f32, f32) {
@@ -251,8 +262,7 @@ pub fn block<S: CubePrimitive>(w: &[U4], scales: &[S], index: usize, #[comptime]
             }
         }
         Codec::Q8_0 => {
-            let scale = u32::reinterpret(scales[index / 2]) >> ((index % 2) as u32 * 16);
-            let factor = F4::new(f16_value(scale & 0xFFFF));
+            let factor = F4::new(q8_0_scale(scales, index));
             #[unroll]
             for piece in 0..2usize {
                 let words = w[index * 2 + piece];
@@ -319,15 +329,11 @@ pub fn block_vector<S: CubePrimitive>(w: &[U4], scales: &[S], index: usize, j: u
     match codec {
         Codec::Mxfp4 { scale_offset } => {
             let codes = w[index] >> U4::new(4 * j as u32);
-            let placed = F4::reinterpret(((codes & U4::new(7u32)) << U4::new(22u32)) | U4::new(0x3E00_0000));
-            let magnitude = min(placed, placed + placed - F4::new(0.25));
-            let sign = (codes & U4::new(8u32)) << U4::new(28u32);
-            F4::reinterpret(U4::reinterpret(magnitude) | sign) * F4::new(e8m0_times_four(scales, index, scale_offset))
+            let signs = (codes & U4::new(8u32)) << U4::new(28u32);
+            let factor = F4::new(e8m0_times_four(scales, index, scale_offset));
+            quarters((codes & U4::new(7u32)) << U4::new(22u32), signs) * factor
         }
-        Codec::Q8_0 => {
-            let scale = u32::reinterpret(scales[index / 2]) >> ((index % 2) as u32 * 16);
-            bytes_times(word(w[index * 2 + j / 4], j % 4), F4::new(f16_value(scale & 0xFFFF)))
-        }
+        Codec::Q8_0 => bytes_times(word(w[index * 2 + j / 4], j % 4), F4::new(q8_0_scale(scales, index))),
         Codec::Q4K => {
             let (factor, offset) = q4_k_scales(scales, index);
             let codes = (w[index] >> U4::new(4 * j as u32)) & U4::new(15u32);

@@ -143,6 +143,14 @@ fn source(perm: &[u32], entry: usize, #[comptime] spec: Spec) -> usize {
     }
 }
 
+/// The row of `x` that entry `t` of a tile of `count` reads; beyond the last, that of the last.
+#[cube]
+fn row_of(perm: &[u32], start: usize, count: usize, t: usize, #[comptime] spec: Spec) -> usize {
+    // Without work the list may hold anything, also beyond x.
+    let listed = source(perm, start + min(t, max(count, 1) - 1), spec);
+    select(count > 0, listed, 0usize)
+}
+
 /// Stores the results of two neighbouring matrix rows `n`, `n + 1` for one entry.
 #[cube]
 fn store(

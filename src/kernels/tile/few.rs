@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::{Spec, source, store, tile_of};
+use super::{Spec, row_of, store, tile_of};
 use crate::kernels::codec::{F4, U4, block_vector};
 use crate::kernels::family::{group, group_sum, lane};
 
@@ -68,9 +68,7 @@ pub(super) fn few_kernel<S: Numeric>(
     let mut acc = Array::<f32>::new(comptime!(FEW_ROWS * FEW_TOKENS));
     #[unroll]
     for t in 0..FEW_TOKENS {
-        // Without work the list may hold anything, also beyond x.
-        let listed = source(perm, start + min(t.runtime(), max(count, 1) - 1), spec);
-        from[t] = select(count > 0, listed, 0usize) * blocks * 8;
+        from[t] = row_of(perm, start, count, t.runtime(), spec) * blocks * 8;
         #[unroll]
         for r in 0..FEW_ROWS {
             acc[comptime!(r * FEW_TOKENS + t)] = 0.0;

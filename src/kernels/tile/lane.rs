@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::{Spec, source, store, tile_of};
+use super::{Spec, row_of, store, tile_of};
 use crate::kernels::codec::{F4, U4, block};
 use crate::kernels::family::common_block;
 
@@ -76,9 +76,7 @@ pub(super) fn lane_kernel<S: Numeric>(
     let mut acc = Array::<f32>::new(comptime!(LANE_ROWS * LANE_TOKENS));
     #[unroll]
     for t in 0..LANE_TOKENS {
-        // Without work the list may hold anything, also beyond x.
-        let listed = source(perm, start + min(t.runtime(), max(count, 1) - 1), spec);
-        from[t] = select(count > 0, listed, 0usize) * blocks;
+        from[t] = row_of(perm, start, count, t.runtime(), spec) * blocks;
         #[unroll]
         for r in 0..LANE_ROWS {
             acc[comptime!(r * LANE_TOKENS + t)] = 0.0;

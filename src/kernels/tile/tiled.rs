@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::{Spec, source, store, tile_of};
+use super::{Spec, row_of, store, tile_of};
 use crate::kernels::codec::{F4, U4, block_vector};
 
 /// Rows and tokens of a cube, and of its units, in the Tiled shape.
@@ -28,9 +28,7 @@ fn carried_rows(perm: &[u32], start: usize, count: usize, blocks: usize, #[compt
     #[unroll]
     for c in 0..comptime!(TILE_M * 8 / TILE_UNITS) {
         let m = UNIT_POS as usize / 8 + comptime!(c * TILE_UNITS / 8);
-        // Without work the list may hold anything, also beyond x.
-        let listed = source(perm, start + min(m, max(count, 1) - 1), spec);
-        carried[c] = select(count > 0, listed, 0usize) * blocks;
+        carried[c] = row_of(perm, start, count, m, spec) * blocks;
     }
     carried
 }
