@@ -61,6 +61,12 @@ impl Spread {
     }
 }
 
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&format!("{:.2} ({:.2}-{:.2})", self.median, self.min, self.max))
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Length {
     prompt_tokens: usize,
@@ -118,8 +124,17 @@ pub(super) fn run(args: &BenchArgs) -> Outcome {
         host_peak_bytes: Resources::since(start).peak_resident_bytes,
         lengths,
     };
+    show(args, &report, table)
+}
+
+/// Prints a report, as JSON or as the table that a person reads.
+fn show<R: Serialize>(
+    args: &BenchArgs,
+    report: &R,
+    table: impl Fn(&mut dyn Write, &R) -> std::io::Result<()>,
+) -> Outcome {
     print(
-        |out| if args.json { writeln!(out, "{}", serde_json::to_string_pretty(&report)?) } else { table(out, &report) },
+        |out| if args.json { writeln!(out, "{}", serde_json::to_string_pretty(report)?) } else { table(out, report) },
     )?;
     Ok(Exit::Ok)
 }
@@ -215,13 +230,12 @@ fn table(out: &mut dyn Write, r: &Report) -> std::io::Result<()> {
         "prompt", "prompt tok/s", "decode tok/s", "MB/token", "of reads", "launches", "host ms"
     )?;
     for l in &r.lengths {
-        let spread = |s: Spread| format!("{:.2} ({:.2}-{:.2})", s.median, s.min, s.max);
         writeln!(
             out,
             "{:>8} {:>22} {:>22} {:>12.1} {:>8.0}% {:>9} {:>8.2}",
             l.prompt_tokens,
-            spread(l.prompt_tokens_per_second),
-            spread(l.decode_tokens_per_second),
+            l.prompt_tokens_per_second,
+            l.decode_tokens_per_second,
             l.bytes_per_token as f64 / 1e6,
             100.0 * l.share_of_bandwidth,
             l.launches_per_token,

@@ -10,6 +10,7 @@ use cubecl::future::block_on;
 use super::{Bar, Failure, output_exit};
 use crate::device::{Compute, DeviceError, DeviceRequest};
 use crate::exit::Exit;
+use crate::generate::engine::EngineError;
 use crate::generate::session::{CHUNK_DEFAULT, Session, SessionError, SessionOptions};
 use crate::generate::tokenizer::{Tokenizer, gguf_vocabulary, hf_vocabulary};
 use crate::generate::warm::compile_kernels;
@@ -253,6 +254,15 @@ pub(super) fn device_failure(error: DeviceError) -> Failure {
             Failure::new(Exit::Internal, error, "run the same command again; then check the driver's log")
         }
         _ => Failure::new(Exit::NoAdapter, error, "gptoss devices"),
+    }
+}
+
+/// Why an engine did not start; `smaller`: what to ask for if its caches are too large.
+pub(super) fn engine_failure(error: EngineError, help: &str, smaller: &str) -> Failure {
+    match error {
+        EngineError::Option { .. } => Failure::new(Exit::Usage, error, help),
+        EngineError::CacheTooLarge { .. } => Failure::new(Exit::MemoryLimit, error, smaller),
+        EngineError::Thread(_) => Failure::new(Exit::Internal, error, "run the same command again"),
     }
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::model::ModelArgs;
+use super::model::{ModelArgs, engine_failure};
 use super::progress::Turns;
 use super::{Failure, Outcome, print};
 use crate::exit::Exit;
-use crate::generate::engine::{Engine, EngineError, EngineOptions};
+use crate::generate::engine::{Engine, EngineOptions};
 use crate::serve::{Ended, Limits, ServeOptions, serve};
 
 /// Tokens of a sequence if nobody says otherwise: every sequence's caches are taken whole at the start.
@@ -69,12 +69,8 @@ pub(super) fn run(args: &ServeArgs) -> Outcome {
     }
     let (model, context) = args.model.load_for_lanes(CONTEXT_DEFAULT, args.lanes)?;
     let options = EngineOptions { lanes: args.lanes, queue: args.queue, context, chunk: args.model.chunk };
-    let engine = Engine::start(model, options).map_err(|error| match error {
-        EngineError::Option { .. } => Failure::new(Exit::Usage, error, "gptoss serve --help"),
-        EngineError::CacheTooLarge { .. } => {
-            Failure::new(Exit::MemoryLimit, error, "--kv f16, fewer --lanes, or a smaller --context")
-        }
-        EngineError::Thread(_) => Failure::new(Exit::Internal, error, "run the same command again"),
+    let engine = Engine::start(model, options).map_err(|error| {
+        engine_failure(error, "gptoss serve --help", "--kv f16, fewer --lanes, or a smaller --context")
     })?;
     let options = ServeOptions {
         model_id: args.model_id.clone(),

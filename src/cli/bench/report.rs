@@ -125,13 +125,12 @@ impl StreamsReport {
             "streams", "tok/s, all", "over one", "floor", "MB/step", "experts", "launches", "gap ms: median, p95, max"
         )?;
         for row in &self.streams {
-            let spread = |s: Spread| format!("{:.2} ({:.2}-{:.2})", s.median, s.min, s.max);
             writeln!(
                 out,
                 "{:>7} {:>22} {:>20} {:>6.2} {:>9.1} {:>8} {:>8} {:>24}",
                 row.streams,
-                spread(row.tokens_per_second),
-                spread(row.over_one),
+                row.tokens_per_second,
+                row.over_one,
                 row.floor_over_one,
                 row.bytes_per_step as f64 / 1e6,
                 row.experts_per_step,

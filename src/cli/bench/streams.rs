@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use super::arrivals::{Arrival, Gaps, rate};
 use super::layers::{Step, step_of};
 use super::report::{Beside, Row, StreamsReport};
-use super::{BenchArgs, Spread};
-use crate::cli::{Failure, Outcome, print};
+use super::{BenchArgs, Spread, show};
+use crate::cli::model::engine_failure;
+use crate::cli::{Failure, Outcome};
 use crate::exit::Exit;
-use crate::generate::engine::{Beginnings, Engine, EngineError, EngineEvent, EngineOptions, Job, Sink};
+use crate::generate::engine::{Beginnings, Engine, EngineEvent, EngineOptions, Job, Sink};
 use crate::generate::sampling::SamplingParams;
 
 /// Tokens of each stream's own prompt.
@@ -48,7 +49,8 @@ pub(super) fn run(args: &BenchArgs) -> Outcome {
     let load_seconds = start.elapsed().as_secs_f64();
     let steps = counts.iter().map(|&n| step_of(&model, n)).collect::<Result<Vec<Step>, _>>()?;
     let options = EngineOptions { lanes: most + 1, queue: most + 1, context, chunk: args.model.chunk };
-    let engine = Engine::start(model.clone(), options).map_err(engine_failure)?;
+    let engine = Engine::start(model.clone(), options)
+        .map_err(|error| engine_failure(error, "gptoss bench --help", "--kv f16, fewer --streams"))?;
     let rows = throughput(args, &engine, &counts, &steps)?;
     let beside =
         args.beside.iter().map(|&tokens| long_prompt(args, &engine, most, tokens)).collect::<Result<_, _>>()?;
@@ -64,18 +66,7 @@ pub(super) fn run(args: &BenchArgs) -> Outcome {
         streams: rows,
         beside,
     };
-    print(
-        |out| if args.json { writeln!(out, "{}", serde_json::to_string_pretty(&report)?) } else { report.table(out) },
-    )?;
-    Ok(Exit::Ok)
-}
-
-fn engine_failure(error: EngineError) -> Failure {
-    match error {
-        EngineError::CacheTooLarge { .. } => Failure::new(Exit::MemoryLimit, error, "--kv f16, fewer --streams"),
-        EngineError::Option { .. } => Failure::new(Exit::Usage, error, "gptoss bench --help"),
-        EngineError::Thread(_) => Failure::new(Exit::Internal, error, "run the same command again"),
-    }
+    show(args, &report, |out, report| report.table(out))
 }
 
 /// Each number of streams in turns, after a round that compiles the kernels.
