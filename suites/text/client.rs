@@ -57,7 +57,12 @@ pub(crate) fn connect_narrow(address: SocketAddr) -> TcpStream {
 
 /// A request's head, with these headers beside the usual ones.
 pub(crate) fn head(method: &str, path: &str, headers: &str) -> String {
-    format!("{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer secret\r\n{headers}\r\n")
+    head_as("secret", method, path, headers)
+}
+
+/// A request's head that shows `token`.
+fn head_as(token: &str, method: &str, path: &str, headers: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n{headers}\r\n")
 }
 
 /// Sends a request on a connection of its own.
@@ -66,10 +71,21 @@ pub(crate) fn send(address: SocketAddr, method: &str, path: &str, body: &str) ->
 }
 
 /// Sends a request, the last one of its connection.
-pub(crate) fn send_on(mut stream: TcpStream, method: &str, path: &str, body: &str) -> BufReader<TcpStream> {
+pub(crate) fn send_on(stream: TcpStream, method: &str, path: &str, body: &str) -> BufReader<TcpStream> {
+    send_as("secret", stream, method, path, body)
+}
+
+/// As [`send_on`], showing `token`.
+pub(crate) fn send_as(
+    token: &str,
+    mut stream: TcpStream,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> BufReader<TcpStream> {
     let headers = format!("content-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
     // A server that refuses early may not read everything.
-    let _ = stream.write_all((head(method, path, &headers) + body).as_bytes());
+    let _ = stream.write_all((head_as(token, method, path, &headers) + body).as_bytes());
     BufReader::new(stream)
 }
 

@@ -3,7 +3,7 @@
 mod responses;
 mod tools;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::BufReader;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -15,6 +15,8 @@ use gptoss::serve::{Limits, ServeOptions, serve};
 use gptoss::verify::bench::{device, load};
 use gptoss::verify::fixture::{Recipe, in_memory};
 use serde_json::{Value, json};
+
+use crate::client::{self, Reply, reply};
 
 /// A server on T1, which has the real vocabulary, for the whole process.
 fn address() -> SocketAddr {
@@ -45,63 +47,8 @@ fn address() -> SocketAddr {
     })
 }
 
-/// What a server said.
-struct Reply {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Reply {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
-    }
-
-    /// The data of a stream's events.
-    fn data(&self) -> Vec<&str> {
-        self.body.lines().filter_map(|line| line.strip_prefix("data: ")).collect()
-    }
-}
-
 fn send(method: &str, path: &str, token: &str, body: &str) -> BufReader<TcpStream> {
-    let mut stream = TcpStream::connect(address()).expect("it listens");
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
-         connection: close\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    // A server that refuses early may not read everything.
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
-    BufReader::new(stream)
-}
-
-fn reply(mut reader: BufReader<TcpStream>) -> Reply {
-    let (mut head, mut line) = (String::new(), String::new());
-    while reader.read_line(&mut line).expect("a line") > 2 {
-        head += &line.to_lowercase();
-        line.clear();
-    }
-    let mut body = Vec::new();
-    let _ = reader.read_to_end(&mut body);
-    let mut body = String::from_utf8_lossy(&body).into_owned();
-    if head.contains("transfer-encoding: chunked") {
-        body = unchunked(&body);
-    }
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    Reply { status, head, body }
-}
-
-fn unchunked(body: &str) -> String {
-    let (mut out, mut rest) = (String::new(), body);
-    while let Some((size, after)) = rest.split_once("\r\n") {
-        let size = usize::from_str_radix(size.trim(), 16).expect("a size");
-        if size == 0 {
-            break;
-        }
-        out += &after[..size];
-        rest = &after[size + 2..];
-    }
-    out
+    client::send_as(token, client::connect(address()), method, path, body)
 }
 
 fn post(path: &str, body: &Value) -> Reply {
@@ -135,7 +82,7 @@ fn a_stream_says_what_the_whole_answer_says() {
     let stream =
         post("/v1/chat/completions", &chat(json!({"stream": true, "stream_options": {"include_usage": true}})));
     assert!(stream.head.contains("text/event-stream"), "{}", stream.head);
-    let data = stream.data();
+    let data: Vec<&str> = stream.data().collect();
     assert_eq!(data.last(), Some(&"[DONE]"));
     let chunks: Vec<Value> = data[..data.len() - 1].iter().map(|d| serde_json::from_str(d).expect("JSON")).collect();
     let deltas = || chunks.iter().map(|chunk| &chunk["choices"][0]["delta"]);

@@ -25,7 +25,7 @@ fn call(method: &str, path: &str) -> Reply {
 
 /// The events of a stream; each one's name is its type, and they are numbered.
 fn events(reply: &Reply) -> Vec<Value> {
-    let events: Vec<Value> = reply.data().iter().map(|data| serde_json::from_str(data).expect("JSON")).collect();
+    let events: Vec<Value> = reply.data().map(|data| serde_json::from_str(data).expect("JSON")).collect();
     let names: Vec<&str> = reply.body.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
     for (index, (event, name)) in events.iter().zip(&names).enumerate() {
         assert_eq!((&event["type"], &event["sequence_number"]), (&json!(name), &json!(index)));

@@ -18,7 +18,7 @@ fn ids(text: &str) -> Vec<u32> {
 }
 
 fn chunks(reply: &Reply) -> Vec<Value> {
-    let data = reply.data();
+    let data: Vec<&str> = reply.data().collect();
     data.iter().filter(|data| **data != "[DONE]").map(|data| serde_json::from_str(data).expect("JSON")).collect()
 }
 
