@@ -10,11 +10,11 @@ the same checkpoint in the same types (`gguf_bench.py`):
 import argparse
 import json
 import pathlib
-import subprocess
 import sys
 
 import gguf
 import numpy as np
+from commands import run
 
 WRITER = pathlib.Path(__file__).with_name("gguf_bench.py")
 T3 = {"name": "T3", "layers": 4, "experts": 8, "hidden": 64, "intermediate": 64, "heads": 8, "kv_heads": 2, "vocab": 200014}
@@ -24,14 +24,6 @@ RECIPES = [(T3, 20), ({**WIDE, "vocab": 2048}, 24)]
 DENSE = {"bf16": "BF16", "f16": "F16", "q8_0": "Q8_0"}
 # Of the vocabulary and of who wrote it, files may differ.
 OWN_KEYS = ("GGUF.", "general.", "tokenizer.")
-
-
-def run(command, **options):
-    """Run a program; its complaints are shown."""
-    words = [str(word) for word in command]
-    done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False, **options)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(words)}: {done.stderr}")
 
 
 def contents(path):

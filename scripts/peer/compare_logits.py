@@ -14,11 +14,11 @@ NMSE is Σ(a − b)² / Σb² over the logits of a span of positions.
 import argparse
 import json
 import pathlib
-import subprocess
 import sys
 from typing import NamedTuple
 
 import numpy as np
+from commands import run
 
 WRITER = pathlib.Path(__file__).with_name("gguf_bench.py")
 VARIANTS = ("reference", "ggml-compat")
@@ -62,14 +62,6 @@ FILES = [
     File("Q8_0 as F32, experts F32", ("--dense", "F32", "--round-dense", "--experts", "F32"), "Q8_0 as F32, experts F32"),
     File("Q8_0, experts MXFP4", ("--dense", "Q8_0", "--experts", "MXFP4"), "Q8_0 as F32, experts F32"),
 ]  # fmt: skip
-
-
-def run(command, **options):
-    """Run a program; its complaints are shown."""
-    words = [str(word) for word in command]
-    done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False, **options)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(words)}: {done.stderr}")
 
 
 def read(path):
