@@ -67,32 +67,19 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    /// `during` follows `alone`: the first gap of each stream in it began before the prompt came.
+    /// What arrived while the prompt entered, and of the same streams at the same positions without it; both from the last
+    /// token of each stream before, for that is where the first gap begins.
     pub(super) fn of(
         streams: usize,
         prompt_tokens: usize,
         prompt_seconds: f64,
-        alone: Vec<Arrival>,
-        mut during: Vec<Arrival>,
+        alone: &[Arrival],
+        during: &[Arrival],
     ) -> Option<Self> {
-        let before = Gaps::of(&alone)?;
         let mean = |arrivals: &[Arrival]| Some(streams as f64 / super::arrivals::rate(arrivals)?);
-        let calm = mean(&alone)?;
-        for stream in 0..streams {
-            let last = alone.iter().rev().find(|arrival| arrival.stream == stream).copied()?;
-            during.insert(0, last);
-        }
-        let beside = Gaps::of(&during)?;
-        let mean_ratio = mean(&during)? / calm;
-        Some(Self {
-            streams,
-            prompt_tokens,
-            prompt_seconds,
-            alone: before,
-            beside,
-            ratio: beside.over(before),
-            mean_ratio,
-        })
+        let mean_ratio = mean(during)? / mean(alone)?;
+        let (alone, beside) = (Gaps::of(alone)?, Gaps::of(during)?);
+        Some(Self { streams, prompt_tokens, prompt_seconds, alone, beside, ratio: beside.over(alone), mean_ratio })
     }
 }
 
@@ -209,7 +196,7 @@ mod tests {
         let gaps = Gaps { median: 0.1, p95: 0.2, max: 0.3 };
         let one = step(100, 1.0);
         let row = Row::new(16, spread(40.0), spread(4.0), &[gaps], &step(400, 2.5), &one);
-        let beside = Beside::of(2, 1024, 3.0, steps(0, 100, 11), steps(1150, 150, 10));
+        let beside = Beside::of(2, 1024, 3.0, &steps(0, 100, 11), &steps(1000, 150, 11));
         StreamsReport {
             schema: 1,
             command: "bench",
@@ -233,12 +220,12 @@ mod tests {
     }
 
     #[test]
-    fn the_gap_in_which_the_prompt_came_counts_as_beside() {
+    fn gaps_beside_are_over_those_without() {
         let beside = &report().beside[0];
-        // From 1000 to 1150: without the last token before, the first gap would be lost.
         assert!((beside.ratio.median - 1.5).abs() < 1e-9, "{beside:?}");
         assert!((beside.mean_ratio - 1.5).abs() < 1e-9, "{beside:?}");
-        let late = Beside::of(2, 8, 1.0, steps(0, 100, 11), steps(1400, 100, 10)).expect("gaps");
+        let late: Vec<Arrival> = steps(0, 400, 2).into_iter().chain(steps(500, 100, 9)).collect();
+        let late = Beside::of(2, 8, 1.0, &steps(0, 100, 11), &late).expect("gaps");
         assert!((late.ratio.max - 4.0).abs() < 1e-9 && (late.ratio.median - 1.0).abs() < 1e-9, "{late:?}");
     }
 

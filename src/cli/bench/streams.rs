@@ -3,7 +3,8 @@
 //! * **Throughput**: N sequences decode together, 1 and every other N in turns, so that ratios are of one run.
 //! * **Floor**: what the ratio would be if only bytes of weights and caches cost time.  A step of N reads every matrix once
 //!   and of the experts those that somebody was sent to, counted in a pass that is traced; so is the time of each kernel.
-//! * **Gaps**: how long a stream waits for its next token, alone and while a long prompt enters beside it.
+//! * **Gaps**: how long a stream waits for its next token while a long prompt enters beside it, over how long it waits at the
+//!   same positions without.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +43,8 @@ pub(super) fn run(args: &BenchArgs) -> Outcome {
     }
     let most = counts[counts.len() - 1];
     let start = Instant::now();
-    // While prompts enter, streams go on: a token a step, and of four steps at least three take some of a prompt.
+    // While prompts enter, streams go on: a token a step, and of four steps at least three take some of a prompt.  The same
+    // positions serve the steps without.
     let entering = args.beside.iter().copied().max().unwrap_or(0) + PROMPT * most;
     let room = PROMPT + args.decode + 2 + entering.div_ceil(3) * 4;
     let (model, context) = args.model.load_for_lanes(room, most + 1)?;
@@ -93,18 +95,25 @@ fn throughput(args: &BenchArgs, engine: &Engine, counts: &[usize], steps: &[Step
     Ok(steps.iter().enumerate().map(row).collect())
 }
 
-/// Streams decode; then a prompt enters beside them, until its first token.
+/// Streams decode; then a prompt enters beside them, until its first token; then as many steps of the same streams without.
 fn long_prompt(args: &BenchArgs, engine: &Engine, n: usize, tokens: usize) -> Result<Beside, Failure> {
     eprintln!("a prompt of {tokens} tokens beside {n} streams");
     let mut streams = Streams::start(engine, n)?;
-    let alone = streams.decode(args.decode)?;
+    streams.decode(args.decode)?;
     let start = Instant::now();
     let during = streams.beside(tokens)?;
     let seconds = start.elapsed().as_secs_f64();
     drop(streams);
     settle(engine);
+    let steps = during.len() / n - 1;
+    eprintln!("{steps} steps without it");
+    let mut streams = Streams::start(engine, n)?;
+    streams.decode(args.decode)?;
+    let alone = streams.decode(steps)?;
+    drop(streams);
+    settle(engine);
     let none = || Failure::new(Exit::Usage, "no stream made two tokens meanwhile", "a longer --beside");
-    Beside::of(n, tokens, seconds, alone, during).ok_or_else(none)
+    Beside::of(n, tokens, seconds, &alone, &during).ok_or_else(none)
 }
 
 /// Closed streams leave their lanes one step later.
@@ -147,6 +156,8 @@ struct Streams<'a> {
     events: Receiver<Said>,
     to: Sender<Said>,
     open: Arc<AtomicBool>,
+    /// The last token of each stream.
+    last: Vec<Option<Arrival>>,
 }
 
 impl Drop for Streams<'_> {
@@ -160,7 +171,7 @@ impl<'a> Streams<'a> {
     fn start(engine: &'a Engine, count: usize) -> Result<Self, Failure> {
         let (to, events) = channel();
         let open = Arc::new(AtomicBool::new(true));
-        let mut streams = Self { engine, count, start: Instant::now(), events, to, open };
+        let mut streams = Self { engine, count, start: Instant::now(), events, to, open, last: vec![None; count] };
         let vocab = engine.model().vocab_rows();
         for stream in 0..count {
             streams.submit(stream, prompt_of(stream, PROMPT, vocab), usize::MAX)?;
@@ -192,7 +203,13 @@ impl<'a> Streams<'a> {
             let failed = |reason: String| Failure::new(Exit::Internal, reason, "run the same command again");
             let (stream, at, said) = self.events.recv_timeout(PATIENCE).map_err(|e| failed(e.to_string()))?;
             match said.map_err(failed)? {
-                true => return Ok(Arrival { stream, at: at - self.start }),
+                true => {
+                    let arrival = Arrival { stream, at: at - self.start };
+                    if let Some(last) = self.last.get_mut(stream) {
+                        *last = Some(arrival);
+                    }
+                    return Ok(arrival);
+                }
                 // The prompt beside has its one token; a stream that ends has no room left.
                 false if stream < self.count => {
                     let message = format!("stream {stream} reached the end of its context");
@@ -203,10 +220,10 @@ impl<'a> Streams<'a> {
         }
     }
 
-    /// What arrives until every stream has made `tokens` more.
+    /// The last token of each stream, and what arrives until every stream has made `tokens` more.
     fn decode(&mut self, tokens: usize) -> Result<Vec<Arrival>, Failure> {
-        let (mut made, mut arrivals) = (vec![0; self.count], Vec::new());
-        while made.iter().any(|&made| made <= tokens) {
+        let (mut made, mut arrivals) = (vec![0; self.count], self.last());
+        while made.iter().any(|&made| made < tokens) {
             let arrival = self.token()?;
             made[arrival.stream] += 1;
             arrivals.push(arrival);
@@ -214,11 +231,16 @@ impl<'a> Streams<'a> {
         Ok(arrivals)
     }
 
-    /// What arrives while a prompt of `tokens` tokens enters; its own token is not among it.
+    fn last(&self) -> Vec<Arrival> {
+        self.last.iter().flatten().copied().collect()
+    }
+
+    /// The last token of each stream, and what arrives while a prompt of `tokens` tokens enters; its own token is not among
+    /// it.
     fn beside(&mut self, tokens: usize) -> Result<Vec<Arrival>, Failure> {
         let prompt = prompt_of(self.count, tokens, self.engine.model().vocab_rows());
         self.submit(self.count, prompt, 1)?;
-        let mut arrivals = Vec::new();
+        let mut arrivals = self.last();
         loop {
             match self.token()? {
                 arrival if arrival.stream == self.count => return Ok(arrivals),

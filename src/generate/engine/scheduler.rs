@@ -160,8 +160,10 @@ impl Scheduler {
         self.choose(&parts, &logits);
         let entered = parts.iter().filter(|part| part.enters).map(|part| part.tokens).sum();
         let decoding = parts.iter().filter(|part| !part.enters).count();
-        self.pace.took(decoding, entered, start.elapsed().as_secs_f64());
-        self.shared.counters.step.observe(start.elapsed());
+        let took = start.elapsed();
+        tracing::trace!(decoding, entered, seconds = took.as_secs_f64(), "step {}", self.steps);
+        self.pace.took(decoding, entered, took.as_secs_f64());
+        self.shared.counters.step.observe(took);
         self.steps += 1;
         self.count(&self.shared.counters.steps, 1);
         Ok(())
