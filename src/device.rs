@@ -371,8 +371,13 @@ pub async fn adapters() -> Vec<AdapterReport> {
 }
 
 /// Vulkan, Metal, DX12, or what `WGPU_BACKEND` names; OpenGL lacks what the kernels need, and its loader is noisy.
+///
+/// Development builds validate, but unless `WGPU_DEBUG` asks for it kernels carry no line numbers: naga counts the lines
+/// before each statement from the first one on, which was more than half of the time of the suite `tensors`.
 fn instance() -> wgpu::Instance {
+    let flags = wgpu::InstanceFlags::from_build_config().difference(wgpu::InstanceFlags::DEBUG);
     wgpu::Instance::new(wgpu::InstanceDescriptor {
+        flags: flags.with_env(),
         backends: wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY),
         ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
     })
