@@ -114,6 +114,11 @@ pub trait WeightSource: Send + Sync {
         Ok(gather(&self.segments(tensor), range))
     }
 
+    /// Whether its quantised tensors were rounded under weights of importance, as it says of itself.
+    fn rounds_by_importance(&self) -> bool {
+        false
+    }
+
     /// A hint that `bytes`, a part of some segment, is about to be read.
     fn will_read(&self, bytes: &[u8]);
 

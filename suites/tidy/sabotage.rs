@@ -32,6 +32,8 @@ fn faults() -> Vec<&'static str> {
     let seed = fault::seed::FAULTS.iter().map(|fault| fault.name);
     let gguf = fault::gguf::FAULTS.iter().map(|fault| fault.name);
     let gguf_model = fault::gguf_model::FAULTS.iter().map(|fault| fault.name);
+    let converter = fault::converter::FAULTS.iter().map(|fault| fault.name);
+    let nearest = fault::nearest::faults().into_iter().map(|fault| fault.name);
     let forward = fault::forward::FAULTS.iter().map(|fault| fault.name);
     let text = fault::text::all().map(|fault| fault.name);
     stored
@@ -41,6 +43,8 @@ fn faults() -> Vec<&'static str> {
         .chain(seed)
         .chain(gguf)
         .chain(gguf_model)
+        .chain(converter)
+        .chain(nearest)
         .chain(served)
         .chain(text)
         .chain(forward)

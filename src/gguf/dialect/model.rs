@@ -13,6 +13,8 @@ use crate::checkpoint::{Layout, ModelConfig, NotExact, TensorId, WeightSource};
 use crate::gguf::{GgmlType, Gguf, GgufError, Located, Value};
 use crate::mapped::FileBytes;
 
+/// What llama-quantize writes of an importance matrix, if it was given one.
+const IMPORTANCE_KEY: &str = "quantize.imatrix.file";
 /// Names shown in a message before "and N more".
 const NAMES_SHOWN: usize = 8;
 /// ggml's id of the type that Ollama's early files use for MXFP4.
@@ -148,6 +150,10 @@ impl WeightSource for GgufModel {
     fn read(&self, tensor: TensorId, range: Range<usize>) -> Result<Cow<'_, [u8]>, NotExact> {
         let (path, config) = (self.path(), &self.config);
         Reading { path, config, tensor, parts: self.parts(tensor) }.bytes(range)
+    }
+
+    fn rounds_by_importance(&self) -> bool {
+        self.gguf.metadata().get(IMPORTANCE_KEY).is_some()
     }
 
     fn will_read(&self, bytes: &[u8]) {

@@ -39,7 +39,8 @@ enum Origin {
     Gguf,
 }
 
-fn dense_name(dense: DenseType) -> &'static str {
+/// The name of a type in goldens and in names of checks.
+pub(super) fn dense_name(dense: DenseType) -> &'static str {
     match dense {
         DenseType::Bf16 => "bf16",
         DenseType::F16 => "f16",

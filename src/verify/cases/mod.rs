@@ -6,6 +6,7 @@ mod batches;
 mod caches;
 pub mod codecs;
 mod comparers;
+pub mod converter;
 pub mod device;
 mod exports;
 pub mod fixtures;
@@ -122,6 +123,14 @@ pub const GROUPS: &[Group] = &[
                 of the same recipe: names, dimensions, types and the SHA-256 of each. Red: a name, a repacking, a rounding or the \
                 order of rows changed.",
         run: gguf::export_cases,
+    },
+    Group {
+        name: "bytes/gguf-converter",
+        level: Level::Bytes,
+        about: "Our GGUF of a checkpoint against llama.cpp's own converter's of the same: every tensor's name, type, dimensions and \
+                data, every metadata key's type and value. What differs on purpose is a list with reasons; anything else is red, and \
+                so is an entry of the list that no longer differs.",
+        run: converter::run,
     },
     Group {
         name: "bytes/gguf-read",
