@@ -108,28 +108,33 @@ fn group(name: &str) -> Option<String> {
 }
 
 fn fault(name: &str) -> Option<String> {
+    let (_, about, caught_by) = faults().into_iter().find(|(known, ..)| *known == name)?;
+    Some(format!(
+        "fault {name}\n\n{about}\n\nIt is planted in an artifact and must turn exactly these checks red: {caught_by}\n\n\
+         again: gptoss-verify run sabotage"
+    ))
+}
+
+/// Faults by name: what is wrong, and the checks that must see it.
+fn faults() -> Vec<(&'static str, &'static str, String)> {
     let stored = stored::FAULTS.iter().map(|f| {
         let tensor = crate::checkpoint::TensorId { role: f.strikes.0, layer: f.strikes.1 };
         (f.name, f.looks_like, format!("tensors/{tensor}"))
     });
     let of_many = (file::FAULTS.iter().map(|f| (f.name, f.about, f.caught_by)))
-        .chain(gguf_model::FAULTS.iter().map(|f| (f.name, f.about, f.caught_by)))
         .chain(codec::FAULTS.iter().chain(block::FAULTS).map(|f| (f.name, f.about, f.caught_by)))
         .chain(rope::FAULTS.iter().map(|f| (f.name, f.about, f.caught_by)))
         .chain(gguf::FAULTS.iter().map(|f| (f.name, f.about, f.caught_by)))
+        .chain(gguf_model::FAULTS.iter().map(|f| (f.name, f.about, f.caught_by)))
         .chain(servers());
     let of_one = (converter::FAULTS.iter().map(|f| (f.name, f.about, f.caught_by)))
         .chain(nearest::faults().into_iter().map(|f| (f.name, f.about, f.caught_by)))
         .chain(seed::FAULTS.iter().map(|f| (f.name, f.about, "bytes/fixture/*")))
         .chain(texts::all().map(|f| (f.name, f.about, f.caught_by())));
-    let mut all = stored
+    stored
         .chain(of_many.map(|(name, about, by)| (name, about, by.join(", "))))
-        .chain(of_one.map(|(name, about, by)| (name, about, by.to_string())));
-    let (_, about, caught_by) = all.find(|(known, ..)| *known == name)?;
-    Some(format!(
-        "fault {name}\n\n{about}\n\nIt is planted in an artifact and must turn exactly these checks red: {caught_by}\n\n\
-         again: gptoss-verify run sabotage"
-    ))
+        .chain(of_one.map(|(name, about, by)| (name, about, by.to_string())))
+        .collect()
 }
 
 /// Servers that lie: name, what is wrong, and what must catch it; in a browser there are none.
@@ -177,12 +182,6 @@ fn list() -> String {
     text.push_str("checks of `gptoss-verify check`:\n");
     CHECKPOINT_CHECKS.iter().for_each(|(pattern, _)| text.push_str(&format!("  {pattern}\n")));
     text.push_str("faults:\n");
-    let names = stored::FAULTS.iter().map(|f| f.name).chain(file::FAULTS.iter().map(|f| f.name));
-    let names = names.chain(codec::FAULTS.iter().map(|f| f.name)).chain(rope::FAULTS.iter().map(|f| f.name));
-    let names = names.chain(seed::FAULTS.iter().map(|f| f.name)).chain(gguf::FAULTS.iter().map(|f| f.name));
-    let names = names.chain(gguf_model::FAULTS.iter().map(|f| f.name));
-    let names = names.chain(servers().into_iter().map(|(name, ..)| name));
-    let names = names.chain(texts::all().map(|f| f.name));
-    names.for_each(|name| text.push_str(&format!("  {name}\n")));
+    faults().iter().for_each(|(name, ..)| text.push_str(&format!("  {name}\n")));
     text
 }

@@ -205,7 +205,8 @@ fn both(unit: &Unit, found: &dyn WeightSource, want: &dyn WeightSource) -> Quant
     }
 }
 
-fn loses(encoding: Encoding) -> bool {
+/// Whether a type may hold other values than those it was made of.
+pub(super) fn loses(encoding: Encoding) -> bool {
     let is_float = matches!(encoding, Encoding::Ggml(GgmlType::F32 | GgmlType::BF16));
     !is_float && !encoding.is_mxfp4()
 }
