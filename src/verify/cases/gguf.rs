@@ -141,6 +141,7 @@ pub(super) fn read_cases() -> Vec<Check> {
         ));
     }
     checks.extend(to_model_bin("T3"));
+    checks.extend(super::quantised::cases());
     checks.push(refused_export(&format!("{name}/q8_0-to-model-bin")));
     checks
 }

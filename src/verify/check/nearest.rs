@@ -73,14 +73,14 @@ pub fn judge_row(encoding: Encoding, scales: Scales, values: &[f64], stored: &[u
         _ => 32,
     };
     let blocks = values.chunks_exact(size).zip(levels.chunks_exact(size)).enumerate();
-    let judged = blocks.map(|(index, (values, levels))| {
+    let mut judged = blocks.map(|(index, (values, levels))| {
         let is_finite = |level: &Level| level.step.is_finite() && level.offset.is_finite();
         match levels.iter().all(is_finite) {
             true => rule(values, levels).map_err(|why| format!("block {index}{why}")),
             false => Err(format!("block {index}: a scale is not finite")),
         }
     });
-    Some(judged.fold(Ok(0.0), |worst, found| Ok(f64::max(worst?, found?))))
+    Some(judged.try_fold(0.0, |worst, found| Ok(f64::max(worst, found?))))
 }
 
 /// Each value is the half nearest to its source.
@@ -150,7 +150,7 @@ fn each_nearest(
         }
         let place = ((value - level.offset) / level.step).clamp(least, largest);
         let error = (place - level.code).abs();
-        if !(error <= HALF + 3.0 * ROUNDING * place.abs() + slack) {
+        if error.is_nan() || error > HALF + 3.0 * ROUNDING * place.abs() + slack {
             return Err(format!(", value {at}: {value:e} is {place:.3} steps, found {}", level.code));
         }
         worst = worst.max(error);

@@ -49,10 +49,13 @@ pub fn row(encoding: Encoding, bytes: &[u8]) -> Vec<f64> {
     }
 }
 
+/// Level i of a block.
+type LevelOf = fn(&[u8], usize) -> Level;
+
 /// The levels of a row; `None` for types that are no grids, or have no description here.
 pub fn levels(encoding: Encoding, bytes: &[u8]) -> Option<Vec<Level>> {
     let Encoding::Ggml(ty) = encoding else { return None };
-    let (size, count, level): (usize, usize, fn(&[u8], usize) -> Level) = match ty {
+    let (size, count, level): (usize, usize, LevelOf) = match ty {
         GgmlType::Q8_0 => (34, 32, |b, i| scaled(b, f64::from(b[2 + i] as i8))),
         GgmlType::Q4_0 => (18, 32, |b, i| scaled(b, nibble(&b[2..], i) - 8.0)),
         GgmlType::IQ4_NL => (18, 32, |b, i| scaled(b, IQ4_NL[nibble(&b[2..], i) as usize])),

@@ -12,7 +12,8 @@ use crate::verify::check::nearest::{Scales, judge_row};
 use crate::verify::compare::digest::hex_sha256;
 use crate::verify::outcome::Check;
 
-const GOLDEN: &str = "tensors/ggml-nearest";
+/// Rows that ggml quantised.
+pub const GOLDEN: &str = "tensors/ggml-nearest";
 /// Super-blocks of 256 values that the golden has of each type, each a row.
 pub const ROWS: usize = 8;
 
@@ -28,7 +29,7 @@ pub const KINDS: [BlockType; 7] = [
 ];
 
 /// ggml's type of a block type.
-fn ggml_type(kind: BlockType) -> GgmlType {
+pub(in crate::verify::cases) fn ggml_type(kind: BlockType) -> GgmlType {
     match kind {
         BlockType::Q4_0 => GgmlType::Q4_0,
         BlockType::Q5_0 => GgmlType::Q5_0,
@@ -49,7 +50,7 @@ pub(super) fn cases() -> Vec<Check> {
 }
 
 /// Types whose codes, under weights, are those of a search.
-fn is_searched(kind: BlockType) -> bool {
+pub(in crate::verify::cases) fn is_searched(kind: BlockType) -> bool {
     matches!(kind, BlockType::Q4_0 | BlockType::Q5_0 | BlockType::Q5_1)
 }
 
@@ -84,14 +85,20 @@ pub fn check_name(kind: BlockType, scales: Scales) -> String {
     }
 }
 
-fn stored(golden: &Value, kind: BlockType, scales: Scales) -> Vec<Vec<u8>> {
+/// The golden's rows of a type.
+pub(in crate::verify::cases) fn stored(golden: &Value, kind: BlockType, scales: Scales) -> Vec<Vec<u8>> {
     let how = if scales == Scales::Plain { "plain" } else { "weighted" };
     golden[how][<&str>::from(kind)].as_array().into_iter().flatten().map(hex).collect()
 }
 
+/// The values that were quantised, row by row.
+pub(in crate::verify::cases) fn inputs() -> Vec<[f32; 256]> {
+    super_blocks(0..ROWS)
+}
+
 fn judge(kind: BlockType, scales: Scales, rows: &[Vec<u8>]) -> Result<f64, String> {
     let mut worst = 0f64;
-    for (index, (values, stored)) in super_blocks(0..ROWS).iter().zip(rows).enumerate() {
+    for (index, (values, stored)) in inputs().iter().zip(rows).enumerate() {
         let values: Vec<f64> = values.iter().map(|&value| value.into()).collect();
         let judged = judge_row(Encoding::Ggml(ggml_type(kind)), scales, &values, stored);
         let steps = judged.unwrap_or(Err(" has no rule".into())).map_err(|why| format!("row {index}, {why}"))?;
@@ -117,7 +124,7 @@ fn red_case(kind: BlockType) -> Check {
 fn input_check() -> Check {
     let name = "tensors/ggml/nearest-inputs";
     let judge = |golden: &Value| {
-        let bytes: Vec<u8> = super_blocks(0..ROWS).iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes: Vec<u8> = inputs().iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
         vec![Check::equal(name, LEVEL, golden["inputs"].as_str().unwrap_or("nothing").into(), hex_sha256(&bytes))]
     };
     with_golden(GOLDEN, name, LEVEL, judge).remove(0)
