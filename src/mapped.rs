@@ -38,6 +38,12 @@ impl FileBytes {
         Ok(FileBytes::Mapped(map))
     }
 
+    /// Where `part` lies in this file; `None` if it is no part of it.
+    pub fn range_of(&self, part: &[u8]) -> Option<Range<usize>> {
+        let start = (part.as_ptr() as usize).checked_sub(self.as_ptr() as usize)?;
+        (start < self.len()).then(|| start..start + part.len())
+    }
+
     /// Tells the kernel that `range` is about to be read from front to back.  Only a hint: failure is harmless.
     pub fn will_read(&self, range: Range<usize>) {
         #[cfg(unix)]
@@ -121,5 +127,7 @@ mod tests {
         let owned = FileBytes::from(bytes.clone());
         owned.has_read(0..bytes.len());
         assert_eq!(owned[..], bytes[..], "bytes in memory stay");
+        assert_eq!(owned.range_of(&owned[5..7]), Some(5..7));
+        assert_eq!(owned.range_of(&map[5..7]), None);
     }
 }

@@ -10,6 +10,41 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
+/// Why an output was not written.  [`OutputError::name`] is the variant's stable kebab-case name.
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+#[allow(missing_docs)] // the messages say what each field means
+pub enum OutputError {
+    #[error("{path}: {source}", path = path.display())]
+    #[strum(serialize = "output")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{path}: needs {want_bytes} bytes, the file system has {found_bytes} free", path = path.display())]
+    NoSpace { path: PathBuf, want_bytes: u64, found_bytes: u64 },
+}
+
+impl OutputError {
+    /// The stable name of the cause.
+    pub fn name(&self) -> &'static str {
+        self.into()
+    }
+
+    /// What makes the system's errors those of the output `path`.
+    pub fn of(path: &Path) -> impl Fn(io::Error) -> OutputError + '_ {
+        move |source| OutputError::Io { path: path.into(), source }
+    }
+}
+
+/// Whether the file system of `path` has room for `want_bytes`, as far as it says.
+///
+/// # Errors
+/// [`OutputError::NoSpace`].
+pub fn check_space(path: &Path, want_bytes: u64) -> Result<(), OutputError> {
+    match free_bytes(path).filter(|&free| free < want_bytes) {
+        Some(found_bytes) => Err(OutputError::NoSpace { path: path.into(), want_bytes, found_bytes }),
+        None => Ok(()),
+    }
+}
+
 /// A file that gets its name when it is complete.
 #[derive(Debug)]
 pub struct PendingFile {
@@ -154,7 +189,7 @@ impl PendingDirectory {
 }
 
 /// Bytes free for this user on the file system of `path`'s directory; `None` where the system does not say.
-pub fn free_bytes(path: &Path) -> Option<u64> {
+fn free_bytes(path: &Path) -> Option<u64> {
     #[cfg(unix)]
     {
         let stat = rustix::fs::statvfs(directory_of(path)).ok()?;

@@ -13,12 +13,23 @@ import numpy as np
 TREE = "vendor/llama.cpp"
 PARTS = (f"{TREE}/ggml/src/", f"{TREE}/ggml/include/", f"{TREE}/ggml/CMakeLists.txt", f"{TREE}/conversion/")
 
-# What ggml-quants.c wants of the rest of ggml, none of which the reference codecs call; and the inline conversions.
+# What ggml-quants.c wants of the rest of ggml; and the inline conversions.
 SHIM = """
 #include <stdlib.h>
 #include "ggml-impl.h"
+#include "ggml-quants.h"
 void ggml_abort(const char * file, int line, const char * fmt, ...) { (void)file; (void)line; (void)fmt; abort(); }
-size_t ggml_row_size(enum ggml_type t, int64_t n) { (void)t; (void)n; abort(); }
+size_t ggml_row_size(enum ggml_type t, int64_t n) {
+    switch (t) {
+        case GGML_TYPE_Q4_0: return n / QK4_0 * sizeof(block_q4_0);
+        case GGML_TYPE_Q5_0: return n / QK5_0 * sizeof(block_q5_0);
+        case GGML_TYPE_Q5_1: return n / QK5_1 * sizeof(block_q5_1);
+        case GGML_TYPE_Q4_K: return n / QK_K * sizeof(block_q4_K);
+        case GGML_TYPE_Q5_K: return n / QK_K * sizeof(block_q5_K);
+        case GGML_TYPE_Q6_K: return n / QK_K * sizeof(block_q6_K);
+        default: abort();
+    }
+}
 size_t ggml_type_size(enum ggml_type t) { (void)t; abort(); }
 const char * ggml_type_name(enum ggml_type t) { (void)t; abort(); }
 void witness_f16(const uint16_t * x, float * y, int64_t k) { for (int64_t i = 0; i < k; i++) y[i] = GGML_FP16_TO_FP32(x[i]); }

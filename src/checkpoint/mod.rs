@@ -80,13 +80,6 @@ impl Checkpoint {
     pub fn shards(&self) -> &[Shard] {
         &self.shards
     }
-
-    /// The file that `bytes` lie in, and where.
-    fn place_of(&self, bytes: &[u8]) -> Option<(&FileBytes, Range<usize>)> {
-        let file = self.shards.iter().map(Shard::file).find(|file| file.as_ptr_range().contains(&bytes.as_ptr()))?;
-        let start = bytes.as_ptr() as usize - file.as_ptr() as usize;
-        Some((file, start..start + bytes.len()))
-    }
 }
 
 impl WeightSource for Checkpoint {
@@ -111,15 +104,7 @@ impl WeightSource for Checkpoint {
         stored.iter().map(|&(shard, entry)| self.shards[shard].data(&self.shards[shard].tensors()[entry])).collect()
     }
 
-    fn will_read(&self, bytes: &[u8]) {
-        if let Some((file, range)) = self.place_of(bytes) {
-            file.will_read(range);
-        }
-    }
-
-    fn has_read(&self, bytes: &[u8]) {
-        if let Some((file, range)) = self.place_of(bytes) {
-            file.has_read(range);
-        }
+    fn place_of(&self, bytes: &[u8]) -> Option<(&FileBytes, Range<usize>)> {
+        self.shards.iter().map(Shard::file).find_map(|file| Some((file, file.range_of(bytes)?)))
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::config::ModelConfig;
 use super::names::TensorId;
 use crate::gguf::StoredPart;
+use crate::mapped::FileBytes;
 use crate::model_bin::header::ModelHeader;
 
 /// How a checkpoint stores its tensors.
@@ -114,11 +115,27 @@ pub trait WeightSource: Send + Sync {
         Ok(gather(&self.segments(tensor), range))
     }
 
+    /// Whether its quantised tensors were rounded under weights of importance, as it says of itself.
+    fn rounds_by_importance(&self) -> bool {
+        false
+    }
+
+    /// The file that `bytes`, a part of some segment, lie in, and where in it.
+    fn place_of(&self, bytes: &[u8]) -> Option<(&FileBytes, Range<usize>)>;
+
     /// A hint that `bytes`, a part of some segment, is about to be read.
-    fn will_read(&self, bytes: &[u8]);
+    fn will_read(&self, bytes: &[u8]) {
+        if let Some((file, range)) = self.place_of(bytes) {
+            file.will_read(range);
+        }
+    }
 
     /// A hint that `bytes`, a part of some segment, has been read: a mapped file's pages need not stay in memory.
-    fn has_read(&self, bytes: &[u8]);
+    fn has_read(&self, bytes: &[u8]) {
+        if let Some((file, range)) = self.place_of(bytes) {
+            file.has_read(range);
+        }
+    }
 }
 
 /// The pieces of a segmented tensor in `range`: borrowed where one segment holds them.

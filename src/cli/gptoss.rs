@@ -13,7 +13,7 @@ use super::model::other_vocabulary;
 use super::serve::{self, ServeArgs};
 use super::serve_files::{self, ServeFilesArgs};
 use super::text::{self, HarmonyCommand, TokenizeArgs};
-use super::{Bar, Describe, Failure, Outcome, describe, devices, output_exit, print};
+use super::{Bar, Describe, Failure, Outcome, describe, devices, output_next, print};
 use crate::exit::Exit;
 use crate::gguf::dialect::{DenseType, GgufExportError, GgufOptions, TokenList, export_gguf};
 use crate::model_bin::{ExportError, TokenizerSection, export};
@@ -166,8 +166,7 @@ fn export_model_bin(from: &Path, to: &Path) -> Outcome {
             ExportError::AlreadyModelBin { .. } | ExportError::OverSource { .. } => {
                 (Exit::Usage, "gptoss export --help".into())
             }
-            ExportError::Output { source, .. } => (output_exit(source), "choose another --to".into()),
-            ExportError::NoSpace { .. } => (Exit::Internal, "free some space, or choose another --to".into()),
+            ExportError::Output(output) => output_next(output, "--to"),
             ExportError::Vocabulary(_) => (Exit::Internal, "gptoss-verify run bytes".into()),
             ExportError::Interrupted { .. } => (Exit::Interrupted, "run the same command again".into()),
         };
@@ -195,8 +194,7 @@ fn export_to_gguf(from: &Path, to: &Path, dense: DenseType) -> Outcome {
             GgufExportError::Unsupported { .. } => (Exit::Input, format!("gptoss-verify inspect {}", from.display())),
             GgufExportError::TooLarge { .. } => (Exit::Input, "gptoss export --dense bf16".into()),
             GgufExportError::OverSource { .. } => (Exit::Usage, "gptoss export --help".into()),
-            GgufExportError::Output { source, .. } => (output_exit(source), "choose another --to".into()),
-            GgufExportError::NoSpace { .. } => (Exit::Internal, "free some space, or choose another --to".into()),
+            GgufExportError::Output(output) => output_next(output, "--to"),
             GgufExportError::Interrupted { .. } => (Exit::Interrupted, "run the same command again".into()),
         };
         Failure::new(exit, &error, next)

@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use clap::{Command, Parser};
 
 use crate::exit::Exit;
+use crate::output::OutputError;
 
 pub use progress::Bar;
 
@@ -108,6 +109,14 @@ pub fn output_exit(error: &io::Error) -> Exit {
     match error.kind() {
         NotFound | PermissionDenied | IsADirectory | NotADirectory => Exit::Usage,
         _ => Exit::Internal,
+    }
+}
+
+/// The code of an output that was not written, and what to do: `flag` chooses another.
+pub fn output_next(error: &OutputError, flag: &str) -> (Exit, String) {
+    match error {
+        OutputError::Io { source, .. } => (output_exit(source), format!("choose another {flag}")),
+        OutputError::NoSpace { .. } => (Exit::Internal, format!("free some space, or choose another {flag}")),
     }
 }
 

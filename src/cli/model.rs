@@ -12,7 +12,7 @@ use crate::device::{Compute, DeviceError, DeviceRequest};
 use crate::exit::Exit;
 use crate::generate::engine::EngineError;
 use crate::generate::session::{CHUNK_DEFAULT, Session, SessionError, SessionOptions};
-use crate::generate::tokenizer::{Tokenizer, gguf_vocabulary, hf_vocabulary};
+use crate::generate::tokenizer::{Tokenizer, compare_gguf_tokens, hf_vocabulary};
 use crate::generate::warm::compile_kernels;
 use crate::gguf::GgufModel;
 use crate::kernels::codec::KvType;
@@ -121,11 +121,7 @@ fn size(text: &str) -> Result<u64, String> {
 
 /// Where the vocabulary of a GGUF, if it has one, is not the bundled one (or a start of it, as small models have).
 pub(super) fn other_vocabulary(model: &GgufModel) -> Option<String> {
-    let tokens = match gguf_vocabulary(model.tokens()?, &model.token_kinds()) {
-        Ok(tokens) => tokens,
-        Err(error) => return Some(error.to_string()),
-    };
-    Tokenizer::o200k_harmony().compare_start(tokens).err().map(|error| error.to_string())
+    compare_gguf_tokens(model).err().map(|error| error.to_string())
 }
 
 /// Compares the tokenizer that comes with a checkpoint, if one does, with the bundled one.

@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use super::oracle::{self, OracleArgs};
 use super::remote::{self as elsewhere, AccessArgs, RangeArgs};
-use super::{Bar, Describe, Failure, Outcome, describe, output_exit, print};
+use super::{Bar, Describe, Failure, Outcome, describe, output_exit, output_next, print};
 use crate::checkpoint::Layout;
 use crate::device::DeviceRequest;
 use crate::exit::Exit;
@@ -391,17 +391,13 @@ fn write_fixture(recipe: &str, layout: FixtureLayout, shards: usize, out: &Path)
     let bar = Bar::new();
     fixture::write(&recipe, layout, shards, out, &bar).map_err(|error| {
         let (exit, next) = match &error {
-            FixtureError::Interrupted { .. } => (Exit::Interrupted, "run the same command again"),
-            FixtureError::Shards { .. } => (Exit::Usage, "gptoss-verify fixture --help"),
-            FixtureError::ForeignDirectory { .. } => (Exit::Usage, "choose another --out"),
-            FixtureError::NoSpace { .. } => (Exit::Internal, "free some space, or choose another --out"),
-            FixtureError::Output { source, .. } | FixtureError::Gguf(GgufExportError::Output { source, .. }) => {
-                (output_exit(source), "choose another --out")
+            FixtureError::Interrupted { .. } => (Exit::Interrupted, "run the same command again".into()),
+            FixtureError::Shards { .. } => (Exit::Usage, "gptoss-verify fixture --help".into()),
+            FixtureError::ForeignDirectory { .. } => (Exit::Usage, "choose another --out".into()),
+            FixtureError::Output(output) | FixtureError::Gguf(GgufExportError::Output(output)) => {
+                output_next(output, "--out")
             }
-            FixtureError::Gguf(GgufExportError::NoSpace { .. }) => {
-                (Exit::Internal, "free some space, or choose another --out")
-            }
-            FixtureError::Gguf(_) => (Exit::Input, "choose another recipe, or another --layout"),
+            FixtureError::Gguf(_) => (Exit::Input, "choose another recipe, or another --layout".into()),
         };
         Failure::new(exit, &error, next)
     })?;

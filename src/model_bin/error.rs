@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::checkpoint::{CheckpointError, NotExact};
+use crate::output::OutputError;
 
 /// Why a model.bin was refused.  [`ModelBinError::name`] is the variant's stable kebab-case name.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr)]
@@ -58,10 +59,8 @@ pub enum ExportError {
     Source(#[from] CheckpointError),
     #[error(transparent)]
     NotExact(#[from] NotExact),
-    #[error("{path}: {source}", path = path.display())]
-    Output { path: PathBuf, source: io::Error },
-    #[error("{path}: needs {want_bytes} bytes, the file system has {found_bytes} free", path = path.display())]
-    NoSpace { path: PathBuf, want_bytes: u64, found_bytes: u64 },
+    #[error(transparent)]
+    Output(#[from] OutputError),
     #[error("{path}: config `{field}`: model.bin can hold only {want}, found {found}", path = path.display())]
     Unsupported { path: PathBuf, field: &'static str, want: String, found: String },
     #[error("{path}: tensor `{name}` has {found} rows; the tokenizer section lists {want} tokens", path = path.display())]
@@ -81,6 +80,7 @@ impl ExportError {
     pub fn name(&self) -> &'static str {
         match self {
             ExportError::Source(source) => source.name(),
+            ExportError::Output(output) => output.name(),
             other => other.into(),
         }
     }

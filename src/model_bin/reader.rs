@@ -161,13 +161,7 @@ impl WeightSource for ModelBin {
         Ok(self.restored(tensor, range))
     }
 
-    fn will_read(&self, bytes: &[u8]) {
-        let start = bytes.as_ptr() as usize - self.bytes.as_ptr() as usize;
-        self.bytes.will_read(start..start + bytes.len());
-    }
-
-    fn has_read(&self, bytes: &[u8]) {
-        let start = bytes.as_ptr() as usize - self.bytes.as_ptr() as usize;
-        self.bytes.has_read(start..start + bytes.len());
+    fn place_of(&self, bytes: &[u8]) -> Option<(&FileBytes, Range<usize>)> {
+        Some((&self.bytes, self.bytes.range_of(bytes)?))
     }
 }

@@ -7,7 +7,6 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::path::Path;
 
@@ -19,7 +18,7 @@ use super::layout::{ACTIVE_EXPERTS, HEAD_DIM, Part, Plan, SCALE_OFFSET, Section}
 use super::qkv;
 use super::tokenizer::TokenizerSection;
 use crate::checkpoint::{Layout, ModelConfig, Role, TensorId, WeightSource, values};
-use crate::output::{PendingFile, free_bytes, write_all_at};
+use crate::output::{OutputError, PendingFile, check_space, write_all_at};
 use crate::telemetry::Progress;
 
 /// Bytes of a job: large enough for sequential I/O, small enough to share out and to stop between.
@@ -54,19 +53,17 @@ pub fn export(
     check_representable(source, tokenizer)?;
     let header = Header { model: ModelHeader::new(config), tokenizer: tokenizer.header() };
     let plan = Plan::new(config, tokenizer.vocab_rows(), header.tokenizer.part_bytes());
-    if let Some(found_bytes) = free_bytes(path).filter(|&free| free < plan.file_bytes()) {
-        return Err(ExportError::NoSpace { path: path.into(), want_bytes: plan.file_bytes(), found_bytes });
-    }
+    check_space(path, plan.file_bytes())?;
     for section in plan.sections() {
         tracing::debug!(offset = section.offset, bytes = section.bytes, "{}", section.part);
     }
-    let output = |error: io::Error| ExportError::Output { path: path.into(), source: error };
-    let pending = PendingFile::create(path).map_err(output)?;
+    let output = OutputError::of(path);
+    let pending = PendingFile::create(path).map_err(&output)?;
     progress.begin("export", plan.file_bytes());
     // Padding is what is never written: a hole in the file reads as zeros.
-    pending.file().set_len(plan.file_bytes()).map_err(output)?;
-    write_all_at(pending.file(), &header.to_bytes(), 0).map_err(output)?;
-    write_all_at(pending.file(), &tokenizer.to_bytes(), super::layout::HEADER_BYTES).map_err(output)?;
+    pending.file().set_len(plan.file_bytes()).map_err(&output)?;
+    write_all_at(pending.file(), &header.to_bytes(), 0).map_err(&output)?;
+    write_all_at(pending.file(), &tokenizer.to_bytes(), super::layout::HEADER_BYTES).map_err(&output)?;
     let export = Export { source, config, file: pending.file(), path, progress };
     let jobs: Vec<Job> = plan.sections().iter().flat_map(|section| export.jobs(section)).collect();
     jobs.par_iter().try_for_each_init(Vec::new, |scratch, job| export.run(job, scratch))?;
@@ -176,8 +173,7 @@ impl Export<'_> {
                 scratch
             }
         };
-        write_all_at(self.file, stored, job.offset)
-            .map_err(|source| ExportError::Output { path: self.path.into(), source })?;
+        write_all_at(self.file, stored, job.offset).map_err(OutputError::of(self.path))?;
         self.progress.advance(stored.len() as u64);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! `gptoss-verify explain NAME`: what a check promises, what red means, and how to run it again.
 
 use super::cases::GROUPS;
-use super::fault::{codec, file, gguf, gguf_model, rope, seed, stored, text as texts};
+use super::fault::{block, codec, converter, file, gguf, gguf_model, nearest, rope, seed, stored, text as texts};
 use super::golden::matches;
 use super::reject;
 
@@ -59,8 +59,8 @@ const CHECKPOINT_CHECKS: &[(&str, &str)] = &[
          checkpoint's tensor bit for bit, modulo model.bin's documented transforms (Q and K rows interleaved and scaled, \
          scales + 14), which an independent oracle applies. Red: the first differing element is shown with both values, and \
          the fault of the catalogue that gives exactly this difference, if one does. A quantised tensor of a GGUF is \
-         held against the other side by its type's rule: F16 the nearest half, Q8_0 the scale amax/127 and the nearest code. \
-         Skipped: a type without such a rule, whose error is told.",
+         held against the other side by its type's rule: the scale that its values give, where the type has one, and for every value \
+         the nearest code. Skipped: Q4_0, Q5_0 and Q5_1 of a file that was quantised under an importance matrix; their error is told.",
     ),
     (
         "kernels*",
@@ -108,33 +108,33 @@ fn group(name: &str) -> Option<String> {
 }
 
 fn fault(name: &str) -> Option<String> {
-    let stored = stored::FAULTS.iter().find(|f| f.name == name).map(|f| {
-        let (role, layer) = f.strikes;
-        let tensor = crate::checkpoint::TensorId { role, layer };
-        (f.looks_like.to_string(), format!("tensors/{tensor}"))
-    });
-    let found = stored
-        .or_else(|| file::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by.join(", "))))
-        .or_else(|| {
-            gguf_model::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by.join(", ")))
-        })
-        .or_else(|| {
-            codec::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by.join(", ")))
-        })
-        .or_else(|| rope::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by.join(", "))))
-        .or_else(|| gguf::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by.join(", "))))
-        .or_else(|| {
-            servers().into_iter().find(|(known, ..)| *known == name).map(|(_, about, by)| (about.into(), by.join(", ")))
-        })
-        .or_else(|| {
-            seed::FAULTS.iter().find(|f| f.name == name).map(|f| (f.about.to_string(), "bytes/fixture/*".into()))
-        })
-        .or_else(|| texts::all().find(|f| f.name == name).map(|f| (f.about.to_string(), f.caught_by().into())));
-    let (about, caught_by) = found?;
+    let (_, about, caught_by) = faults().into_iter().find(|(known, ..)| *known == name)?;
     Some(format!(
         "fault {name}\n\n{about}\n\nIt is planted in an artifact and must turn exactly these checks red: {caught_by}\n\n\
          again: gptoss-verify run sabotage"
     ))
+}
+
+/// Faults by name: what is wrong, and the checks that must see it.
+fn faults() -> Vec<(&'static str, &'static str, String)> {
+    let stored = stored::FAULTS.iter().map(|f| {
+        let tensor = crate::checkpoint::TensorId { role: f.strikes.0, layer: f.strikes.1 };
+        (f.name, f.looks_like, format!("tensors/{tensor}"))
+    });
+    let of_many = (file::FAULTS.iter().map(|f| (f.name, f.about, f.caught_by)))
+        .chain(codec::FAULTS.iter().chain(block::FAULTS).map(|f| (f.name, f.about, f.caught_by)))
+        .chain(rope::FAULTS.iter().map(|f| (f.name, f.about, f.caught_by)))
+        .chain(gguf::FAULTS.iter().map(|f| (f.name, f.about, f.caught_by)))
+        .chain(gguf_model::FAULTS.iter().map(|f| (f.name, f.about, f.caught_by)))
+        .chain(servers());
+    let of_one = (converter::FAULTS.iter().map(|f| (f.name, f.about, f.caught_by)))
+        .chain(nearest::faults().into_iter().map(|f| (f.name, f.about, f.caught_by)))
+        .chain(seed::FAULTS.iter().map(|f| (f.name, f.about, "bytes/fixture/*")))
+        .chain(texts::all().map(|f| (f.name, f.about, f.caught_by())));
+    stored
+        .chain(of_many.map(|(name, about, by)| (name, about, by.join(", "))))
+        .chain(of_one.map(|(name, about, by)| (name, about, by.to_string())))
+        .collect()
 }
 
 /// Servers that lie: name, what is wrong, and what must catch it; in a browser there are none.
@@ -182,12 +182,6 @@ fn list() -> String {
     text.push_str("checks of `gptoss-verify check`:\n");
     CHECKPOINT_CHECKS.iter().for_each(|(pattern, _)| text.push_str(&format!("  {pattern}\n")));
     text.push_str("faults:\n");
-    let names = stored::FAULTS.iter().map(|f| f.name).chain(file::FAULTS.iter().map(|f| f.name));
-    let names = names.chain(codec::FAULTS.iter().map(|f| f.name)).chain(rope::FAULTS.iter().map(|f| f.name));
-    let names = names.chain(seed::FAULTS.iter().map(|f| f.name)).chain(gguf::FAULTS.iter().map(|f| f.name));
-    let names = names.chain(gguf_model::FAULTS.iter().map(|f| f.name));
-    let names = names.chain(servers().into_iter().map(|(name, ..)| name));
-    let names = names.chain(texts::all().map(|f| f.name));
-    names.for_each(|name| text.push_str(&format!("  {name}\n")));
+    faults().iter().for_each(|(name, ..)| text.push_str(&format!("  {name}\n")));
     text
 }

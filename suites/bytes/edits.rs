@@ -8,6 +8,7 @@
 //! | `texts`       | `config.json`, recipes, manifests                                                    |
 //! | `directories` | checkpoints on disk: many files, an index, each in its turn damaged                  |
 //! | `gguf`        | GGUFs, as bytes; prefixes of them; a million edits of one                            |
+//! | `gguf_models` | a quarter of a million edits of a gpt-oss GGUF, opened as a model                    |
 //! | `million`     | a million edits of two small files, against their manifests                          |
 //!
 //! No clock is asked whether a reader hangs: one that follows what a header claims beyond what the file holds takes
@@ -18,6 +19,7 @@ mod checkpoints;
 mod containers;
 mod directories;
 mod gguf;
+mod gguf_models;
 pub(crate) mod headers;
 mod heap;
 mod json;

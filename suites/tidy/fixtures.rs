@@ -14,12 +14,21 @@ const REJECTS: &str = "fixtures/rejects";
 const REJECTS_MIN: usize = 80;
 
 /// The errors that a malformed input may give: file and enum.
-const ERRORS: [(&str, &str); 5] =
-    [CHECKPOINT, MODEL_BIN, GGUF, ("src/model_bin/error.rs", "ExportError"), ("src/open.rs", "OpenError")];
-/// Each variant of these three needs a malformed input that gives it.  They share names, so the input's format decides.
+const ERRORS: [(&str, &str); 7] = [
+    CHECKPOINT,
+    MODEL_BIN,
+    GGUF,
+    DIALECT,
+    TOKENIZER,
+    ("src/model_bin/error.rs", "ExportError"),
+    ("src/open.rs", "OpenError"),
+];
+/// Each variant of these five needs a malformed input that gives it.  They share names, so the input's format decides.
 const CHECKPOINT: (&str, &str) = ("src/checkpoint/error.rs", "CheckpointError");
 const MODEL_BIN: (&str, &str) = ("src/model_bin/error.rs", "ModelBinError");
 const GGUF: (&str, &str) = ("src/gguf/error.rs", "GgufError");
+const DIALECT: (&str, &str) = ("src/gguf/dialect/error.rs", "DialectError");
+const TOKENIZER: (&str, &str) = ("src/generate/tokenizer/vocabulary.rs", "GgufTokenizerError");
 
 /// Variants that no malformed input gives, with the reason.
 type Unreached = [(&'static str, &'static str)];
@@ -181,11 +190,14 @@ fn every_error_of_a_malformed_input_exists() {
 fn every_error_has_a_malformed_input() {
     let (gguf, others): (Vec<Reject>, Vec<Reject>) =
         reject::all().into_iter().partition(|reject| reject.base.is_gguf());
+    let (models, others): (Vec<Reject>, Vec<Reject>) =
+        others.into_iter().partition(|reject| reject.base == Base::GgufModel);
     let (model_bin, checkpoint): (Vec<Reject>, Vec<Reject>) =
         others.into_iter().partition(|reject| reject.base == Base::ModelBin);
     let errors = |rejects: Vec<Reject>| rejects.into_iter().map(|reject| reject.error).collect();
     let mut violations = silent(&errors(checkpoint), &variants(CHECKPOINT), CHECKPOINT_UNREACHED);
     violations.extend(silent(&errors(model_bin), &variants(MODEL_BIN), MODEL_BIN_UNREACHED));
     violations.extend(silent(&errors(gguf), &variants(GGUF), GGUF_UNREACHED));
+    violations.extend(silent(&errors(models), &variants(DIALECT).union(&variants(TOKENIZER)).cloned().collect(), &[]));
     demand_none(violations);
 }

@@ -15,7 +15,10 @@ use std::collections::HashSet;
 use std::fmt;
 
 pub use stream::{StreamDecoder, Utf8Pieces};
-pub use vocabulary::{Mismatch, VocabularyError, gguf_vocabulary, hf_vocabulary};
+pub use vocabulary::{
+    GgufTokenizerError, Mismatch, VocabularyError, compare_gguf_merges, compare_gguf_tokens, gguf_vocabulary,
+    hf_vocabulary,
+};
 
 /// Text tokens; their ids start at 0, special tokens follow.
 pub const TEXT_TOKENS: u32 = 199_998;

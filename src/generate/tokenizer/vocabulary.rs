@@ -10,6 +10,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use super::{TEXT_TOKENS, Tokenizer, VOCABULARY};
+use crate::checkpoint::WeightSource;
+use crate::gguf::GgufModel;
+use crate::gguf::dialect::TokenList;
 
 /// What o200k_base calls the token that o200k_harmony reserves: checkpoints use either name.
 const END_OF_PROMPT: (u32, &[u8]) = (200_018, b"<|endofprompt|>");
@@ -43,6 +46,59 @@ pub enum VocabularyError {
     NotAByte { id: u32, token: String, found: char },
     #[error("token {id} is not UTF-8: `{found}`")]
     NotUtf8 { id: u32, found: String },
+}
+
+/// Why the tokenizer of a GGUF is not o200k_harmony.  [`GgufTokenizerError::name`] is the variant's stable kebab-case name.
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum GgufTokenizerError {
+    #[error("metadata `tokenizer.ggml.tokens`: {0}")]
+    TokensUnreadable(VocabularyError),
+    #[error("metadata `tokenizer.ggml.tokens`: {0}")]
+    TokensForeign(Mismatch),
+    #[error("metadata `tokenizer.ggml.merges`: pair {index} is {found}, o200k_harmony has {want}")]
+    MergesForeign { index: usize, want: String, found: String },
+}
+
+impl GgufTokenizerError {
+    /// The stable name of the cause.
+    pub fn name(&self) -> &'static str {
+        self.into()
+    }
+}
+
+/// Compares the tokens of a GGUF with ours, or for a small model with a start of them; their number, `None` if it has none.
+///
+/// # Errors
+/// The first token that differs.
+pub fn compare_gguf_tokens(model: &GgufModel) -> Result<Option<usize>, GgufTokenizerError> {
+    let Some(tokens) = model.tokens() else { return Ok(None) };
+    let tokens = gguf_vocabulary(tokens, &model.token_kinds()).map_err(GgufTokenizerError::TokensUnreadable)?;
+    let count = tokens.len();
+    Tokenizer::o200k_harmony().compare_start(tokens).map_err(GgufTokenizerError::TokensForeign)?;
+    Ok(Some(count))
+}
+
+/// Compares the merges of a GGUF with those that its tokens give; their number, `None` if it has none.
+///
+/// # Errors
+/// The first pair that differs.
+pub fn compare_gguf_merges(model: &GgufModel) -> Result<Option<usize>, GgufTokenizerError> {
+    let Some(merges) = model.merges() else { return Ok(None) };
+    let rows = model.config().vocab;
+    let want = TokenList::o200k_harmony(rows).expect("the bundled vocabulary has every id").merges;
+    let found: Vec<&[u8]> = merges.collect();
+    let differs = |index: &usize| want.get(*index).map(String::as_bytes) != found.get(*index).copied();
+    match (0..want.len().max(found.len())).find(differs) {
+        None => Ok(Some(found.len())),
+        Some(index) => {
+            let shown =
+                |pair: Option<&[u8]>| pair.map_or("none".into(), |pair| format!("`{}`", String::from_utf8_lossy(pair)));
+            let want = shown(want.get(index).map(String::as_bytes));
+            Err(GgufTokenizerError::MergesForeign { index, want, found: shown(found.get(index).copied()) })
+        }
+    }
 }
 
 impl Tokenizer {

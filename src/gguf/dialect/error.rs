@@ -25,8 +25,8 @@ pub enum DialectError {
     GgufTensorMissing { path: PathBuf, key: String, layers: usize, count: usize, names: String },
     #[error("{path}: {count} tensor(s) that a gpt-oss model of {layers} layers does not have: {names}", path = path.display())]
     GgufTensorUnknown { path: PathBuf, layers: usize, count: usize, names: String },
-    #[error("{path}: tensor `{name}`: expected dimensions {want:?}, found {found:?}: see metadata {keys}", path = path.display())]
-    GgufTensorDims { path: PathBuf, name: String, want: Vec<u64>, found: Vec<u64>, keys: String },
+    #[error("{path}: tensor `{name}`: expected dimensions {want}, found {found:?}: see metadata {keys}", path = path.display())]
+    GgufTensorDims { path: PathBuf, name: String, want: String, found: Vec<u64>, keys: String },
     #[error("{path}: tensor `{name}`: expected type {want}, found {found}", path = path.display())]
     GgufTensorType { path: PathBuf, name: String, want: String, found: String },
     #[error("{path}: tensor `{name}` is {found}: gptoss runs experts as MXFP4, as every published gpt-oss GGUF has them", path = path.display())]

@@ -10,9 +10,11 @@ use super::error::DialectError;
 use super::names::{Dialect, NamedPart, RowMap, Slabs};
 use super::stored::{Encoding, Reading, StoredPart, block_type};
 use crate::checkpoint::{Layout, ModelConfig, NotExact, TensorId, WeightSource};
-use crate::gguf::{GgmlType, Gguf, GgufError, Located, Value};
+use crate::gguf::{Array, GgmlType, Gguf, GgufError, Located, Value, ValueType};
 use crate::mapped::FileBytes;
 
+/// What llama-quantize writes of an importance matrix, if it was given one.
+const IMPORTANCE_KEY: &str = "quantize.imatrix.file";
 /// Names shown in a message before "and N more".
 const NAMES_SHOWN: usize = 8;
 /// ggml's id of the type that Ollama's early files use for MXFP4.
@@ -99,18 +101,15 @@ impl GgufModel {
         self.gguf.metadata().get("tokenizer.ggml.tokens")?.as_array()?.strings()
     }
 
+    /// The pairs of tokens that merge, as the file has them, in order; `None` if it has none.
+    pub fn merges(&self) -> Option<impl Iterator<Item = &[u8]>> {
+        self.gguf.metadata().get("tokenizer.ggml.merges")?.as_array()?.strings()
+    }
+
     /// The kind of each token (llama.cpp's numbers: 1 text, 3 control, 5 unused); empty if the file has none.
     pub fn token_kinds(&self) -> Vec<i64> {
         let kinds = self.gguf.metadata().get("tokenizer.ggml.token_type").and_then(Value::as_array);
         kinds.and_then(|kinds| kinds.integers()).unwrap_or_default()
-    }
-
-    /// The file that `bytes` lie in, and where.
-    fn place_of(&self, bytes: &[u8]) -> Option<(&FileBytes, Range<usize>)> {
-        let mut files = self.gguf.parts().iter().map(|part| &part.file);
-        let file = files.find(|file| file.as_ptr_range().contains(&bytes.as_ptr()))?;
-        let start = bytes.as_ptr() as usize - file.as_ptr() as usize;
-        Some((file, start..start + bytes.len()))
     }
 }
 
@@ -150,16 +149,12 @@ impl WeightSource for GgufModel {
         Reading { path, config, tensor, parts: self.parts(tensor) }.bytes(range)
     }
 
-    fn will_read(&self, bytes: &[u8]) {
-        if let Some((file, range)) = self.place_of(bytes) {
-            file.will_read(range);
-        }
+    fn rounds_by_importance(&self) -> bool {
+        self.gguf.metadata().get(IMPORTANCE_KEY).is_some()
     }
 
-    fn has_read(&self, bytes: &[u8]) {
-        if let Some((file, range)) = self.place_of(bytes) {
-            file.has_read(range);
-        }
+    fn place_of(&self, bytes: &[u8]) -> Option<(&FileBytes, Range<usize>)> {
+        self.gguf.parts().iter().map(|part| &part.file).find_map(|file| Some((file, file.range_of(bytes)?)))
     }
 }
 
@@ -176,17 +171,29 @@ fn vocab_rows(gguf: &Gguf, dialect: Dialect) -> Result<usize, DialectError> {
     match info.dims[..] {
         [_, rows] if (1..=VOCAB_MAX).contains(&rows) => Ok(rows as usize),
         _ => {
-            let keys = format!("`{}.embedding_length`, and 1 to {VOCAB_MAX} rows", dialect.architecture());
-            let (want, found) = (vec![info.dims.first().copied().unwrap_or_default(), 1], info.dims.clone());
+            let keys = format!("`{}.embedding_length`", dialect.architecture());
+            let (want, found) = (format!("[embedding length, 1 to {VOCAB_MAX} tokens]"), info.dims.clone());
             Err(DialectError::GgufTensorDims { path: path(), name: name.into(), want, found, keys })
         }
     }
 }
 
-/// Tokens, if there are any, are as many as rows; special ids that are not o200k_harmony's are told.
+/// Tokens, if there are any, are as many as rows, and so are their kinds; special ids that are not o200k_harmony's are told.
 fn check_vocabulary(gguf: &Gguf, vocab: usize, warnings: &mut Vec<String>) -> Result<(), DialectError> {
     let path = gguf.path();
-    match gguf.metadata().get("tokenizer.ggml.tokens").and_then(Value::as_array) {
+    let array = |stem: &str, want: &str, is_wanted: fn(Array) -> bool| {
+        let key = format!("tokenizer.ggml.{stem}");
+        let Some(value) = gguf.metadata().get(&key) else { return Ok(None) };
+        let found = value.as_array().filter(|array| is_wanted(*array));
+        let wrong =
+            || DialectError::GgufKeyValue { path: path.into(), key, want: want.into(), found: config::shown(value) };
+        found.map(Some).ok_or_else(wrong)
+    };
+    let is_strings = |array: Array| array.element_type() == ValueType::String;
+    let tokens = array("tokens", "an array of strings", is_strings)?;
+    let kinds = array("token_type", "an array of integers", |array| array.integers().is_some())?;
+    array("merges", "an array of strings", is_strings)?;
+    match tokens {
         None => {
             warnings.push(format!("{}: no `tokenizer.ggml.tokens`: its vocabulary cannot be checked", path.display()))
         }
@@ -194,6 +201,11 @@ fn check_vocabulary(gguf: &Gguf, vocab: usize, warnings: &mut Vec<String>) -> Re
             return Err(DialectError::GgufTokenCount { path: path.into(), want: vocab, found: tokens.len() });
         }
         Some(_) => {}
+    }
+    if let Some(kinds) = kinds.filter(|kinds| kinds.len() != vocab) {
+        let (path, key) = (path.into(), "tokenizer.ggml.token_type".into());
+        let (want, found) = (format!("{vocab} kinds, one a token"), kinds.len().to_string());
+        return Err(DialectError::GgufKeyValue { path, key, want, found });
     }
     for (stem, usual) in SPECIAL_IDS {
         let key = format!("tokenizer.ggml.{stem}");
@@ -308,7 +320,8 @@ impl Placing<'_> {
         let start = self.dialect.architecture();
         let fields: BTreeSet<&str> = tensor.role.dims(self.config).into_iter().map(|(_, field)| field).collect();
         let keys = format!("`{start}.*` for {}", Vec::from_iter(fields).join(", "));
-        let (path, name, found) = (self.gguf.path().into(), part.name.clone(), at.info.dims.clone());
+        let (path, name) = (self.gguf.path().into(), part.name.clone());
+        let (want, found) = (format!("{want:?}"), at.info.dims.clone());
         Err(DialectError::GgufTensorDims { path, name, want, found, keys })
     }
 

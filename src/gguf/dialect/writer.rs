@@ -8,7 +8,6 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +20,7 @@ use super::vocabulary::TokenList;
 use crate::checkpoint::config::{MXFP4_BLOCK_VALUES, SWIGLU_LIMIT_DEFAULT};
 use crate::checkpoint::names::MXFP4_BLOCK_BYTES;
 use crate::checkpoint::{CheckpointError, ModelConfig, NotExact, Role, TensorId, WeightSource, values};
-use crate::output::{PendingFile, free_bytes, write_all_at};
+use crate::output::{OutputError, PendingFile, check_space, write_all_at};
 use crate::quant::{bf16, f16, mxfp4_ggml, q8_0};
 use crate::telemetry::Progress;
 
@@ -60,10 +59,8 @@ pub enum GgufExportError {
     Source(#[from] CheckpointError),
     #[error(transparent)]
     NotExact(#[from] NotExact),
-    #[error("{path}: {source}", path = path.display())]
-    Output { path: PathBuf, source: io::Error },
-    #[error("{path}: needs {want_bytes} bytes, the file system has {found_bytes} free", path = path.display())]
-    NoSpace { path: PathBuf, want_bytes: u64, found_bytes: u64 },
+    #[error(transparent)]
+    Output(#[from] OutputError),
     #[error("{path}: config `{field}`: a GGUF of gpt-oss means {want}, found {found}", path = path.display())]
     Unsupported { path: PathBuf, field: &'static str, want: String, found: String },
     #[error("{path}: tensor `{name}`: {found:e} has no finite {ggml_type}: choose --dense bf16", path = path.display())]
@@ -79,6 +76,7 @@ impl GgufExportError {
     pub fn name(&self) -> &'static str {
         match self {
             GgufExportError::Source(source) => source.name(),
+            GgufExportError::Output(output) => output.name(),
             other => other.into(),
         }
     }
@@ -159,15 +157,13 @@ pub fn write_gguf(
     let about = About { name: options.name, file_type: FILE_TYPE, tokens: options.tokens };
     let header = header::bytes(config, &about, &infos);
     let want_bytes = header.len() as u64 + data_bytes;
-    if let Some(found_bytes) = free_bytes(path).filter(|&free| free < want_bytes) {
-        return Err(GgufExportError::NoSpace { path: path.into(), want_bytes, found_bytes });
-    }
-    let output = |error: io::Error| GgufExportError::Output { path: path.into(), source: error };
-    let pending = PendingFile::create(path).map_err(output)?;
+    check_space(path, want_bytes)?;
+    let output = OutputError::of(path);
+    let pending = PendingFile::create(path).map_err(&output)?;
     progress.begin("export", data_bytes);
     // Padding is what is never written: a hole in the file reads as zeros.
-    pending.file().set_len(want_bytes).map_err(output)?;
-    write_all_at(pending.file(), &header, 0).map_err(output)?;
+    pending.file().set_len(want_bytes).map_err(&output)?;
+    write_all_at(pending.file(), &header, 0).map_err(&output)?;
     let writing = Writing { contents, file: pending.file(), data_offset: header.len() as u64, path, progress };
     let pieces: Vec<Piece> = plan.iter().flat_map(Planned::pieces).collect();
     pieces.par_iter().try_for_each_init(Vec::new, |out, piece| writing.write(piece, out))?;
@@ -264,8 +260,7 @@ impl<'s> Writing<'_, 's> {
         }
         let first = (slab * planned.rows.count + rows.start) * planned.row_bytes;
         let offset = self.data_offset + planned.info.offset + first as u64;
-        write_all_at(self.file, out, offset)
-            .map_err(|source| GgufExportError::Output { path: self.path.into(), source })?;
+        write_all_at(self.file, out, offset).map_err(OutputError::of(self.path))?;
         self.progress.advance(out.len() as u64);
         Ok(())
     }

@@ -8,6 +8,7 @@ use super::with_golden;
 use crate::checkpoint::{Layout, ModelConfig, TensorId, WeightSource};
 use crate::model_bin::tokenizer::HARMONY_SLOTS;
 use crate::model_bin::{ExportError, ModelBin, TokenizerSection, export};
+use crate::output::OutputError;
 use crate::telemetry::Silent;
 use crate::verify::compare::digest::{hex_sha256, hex_sha256_of};
 use crate::verify::fixture::values::{fill, seed};
@@ -164,9 +165,9 @@ pub fn exported(source: &dyn WeightSource, tokenizer: &TokenizerSection) -> Resu
 
 /// The bytes of an export.
 pub fn exported_bytes(source: &dyn WeightSource, tokenizer: &TokenizerSection) -> Result<Vec<u8>, ExportError> {
-    let output = |source| ExportError::Output { path: "temporary directory".into(), source };
-    let directory = tempfile::tempdir().map_err(output)?;
+    let output = OutputError::of(Path::new("temporary directory"));
+    let directory = tempfile::tempdir().map_err(&output)?;
     let path = directory.path().join("model.bin");
     export(source, tokenizer, &path, &Silent)?;
-    std::fs::read(&path).map_err(output)
+    Ok(std::fs::read(&path).map_err(output)?)
 }

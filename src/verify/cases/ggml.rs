@@ -4,6 +4,7 @@
 //! codec to judge, so that sabotage can hand in a wrong one.
 
 mod blocks;
+pub mod nearest;
 
 use std::ops::Range;
 
@@ -40,7 +41,7 @@ pub(super) fn cases() -> Vec<Check> {
         vec![unpack_check()],
         as_q8_0_checks(),
     ];
-    decode.chain(encode.concat()).collect()
+    decode.chain(encode.concat()).chain(nearest::cases()).collect()
 }
 
 /// Start of the names of a type's checks.

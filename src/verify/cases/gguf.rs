@@ -39,7 +39,8 @@ enum Origin {
     Gguf,
 }
 
-fn dense_name(dense: DenseType) -> &'static str {
+/// The name of a type in goldens and in names of checks.
+pub(super) fn dense_name(dense: DenseType) -> &'static str {
     match dense {
         DenseType::Bf16 => "bf16",
         DenseType::F16 => "f16",
@@ -140,6 +141,7 @@ pub(super) fn read_cases() -> Vec<Check> {
         ));
     }
     checks.extend(to_model_bin("T3"));
+    checks.extend(super::quantised::cases());
     checks.push(refused_export(&format!("{name}/q8_0-to-model-bin")));
     checks
 }

@@ -6,6 +6,7 @@ mod batches;
 mod caches;
 pub mod codecs;
 mod comparers;
+pub mod converter;
 pub mod device;
 mod exports;
 pub mod fixtures;
@@ -16,6 +17,7 @@ pub mod ggufs;
 pub mod headroom;
 pub mod kernels;
 pub mod memory;
+mod quantised;
 mod ropes;
 mod sessions;
 pub mod text;
@@ -124,10 +126,18 @@ pub const GROUPS: &[Group] = &[
         run: gguf::export_cases,
     },
     Group {
+        name: "bytes/gguf-converter",
+        level: Level::Bytes,
+        about: "Our GGUF of a checkpoint against llama.cpp's own converter's of the same: every tensor's name, type, dimensions and \
+                data, every metadata key's type and value. What differs on purpose is a list with reasons; anything else is red, and \
+                so is an entry of the list that no longer differs.",
+        run: converter::run,
+    },
+    Group {
         name: "bytes/gguf-read",
         level: Level::Bytes,
         about: "A model read from a GGUF, in llama.cpp's dialect and in Ollama's early one, holds its source's tensors: bit for bit, or \
-                where it is quantised as its type must be. Its model.bin is the one that OpenAI's converter writes; a file that lost \
+                where it is quantised as its type must be, in every type that ggml's own quantisers wrote. Its model.bin is the one that OpenAI's converter writes; a file that lost \
                 something has none. Red: the tensor that differs is named.",
         run: gguf::read_cases,
     },
@@ -155,7 +165,8 @@ pub const GROUPS: &[Group] = &[
         name: "tensors/ggml",
         level: Level::Tensors,
         about: "ggml's block types bit for bit as ggml's own C code decodes them: edge blocks, every scale, a million random blocks of \
-                each; Q8_0 and MXFP4 encoded as its reference does; MXFP4 repacked as llama.cpp's converter does.",
+                each; Q8_0 and MXFP4 encoded as its reference does; MXFP4 repacked as llama.cpp's converter does; the codes of \
+                its quantisers of other types are the nearest, which is what `check --against` demands.",
         run: ggml::cases,
     },
     Group {

@@ -168,7 +168,8 @@ fn compare(unit: &Unit, found: &dyn WeightSource, want: &dyn WeightSource, progr
 /// How a unit's two sides differ, in words; `None` where they are equal, or one is quantised as it should be.
 pub fn differs(unit: &Unit, found: &dyn WeightSource, want: &dyn WeightSource) -> Option<String> {
     match judge(unit, found, want).judged {
-        Judged::Equal | Judged::Quantised(Quantised::Within { .. }) => None,
+        Judged::Equal => None,
+        Judged::Quantised(quantised) if quantised.is_right() => None,
         Judged::Different(difference) => Some(describe_first(unit, &difference)),
         Judged::Quantised(quantised) => Some(quantised.to_string()),
     }
@@ -212,8 +213,8 @@ fn tensor_check(units: &[(&Unit, Verdict)]) -> Check {
             Judged::Quantised(quantised) => Some(quantised.clone()),
             _ => None,
         });
-        return match quantised.reduce(Quantised::worse) {
-            Some(worst) => worst.check(name, bytes),
+        return match quantised.reduce(Quantised::and) {
+            Some(whole) => whole.check(name, bytes),
             None => Check::pass(name, Level::Tensors, format!("{bytes} bytes equal")),
         };
     };

@@ -17,6 +17,7 @@ mod excerpt;
 mod kernels;
 mod layers;
 mod logits;
+pub mod nearest;
 mod quantised;
 mod structure;
 mod values;

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::super::outcome::{Check, Level, Outcome};
 use crate::checkpoint::{Layout, ModelConfig, RopeConfig, WeightSource};
-use crate::generate::tokenizer::{Tokenizer, gguf_vocabulary};
+use crate::generate::tokenizer::{compare_gguf_merges, compare_gguf_tokens};
 use crate::gguf::GgufModel;
 use crate::model_bin::header::{Header, ModelHeader};
 use crate::model_bin::tokenizer::Tokenizer as SectionTokenizer;
@@ -39,20 +39,22 @@ pub fn model_bin_tokenizer(model: &ModelBin, want: &TokenizerSection) -> Check {
     Check::fail(TOKENIZER, Level::Structure, first_difference(&want, &found))
 }
 
-/// Whether a GGUF's vocabulary is o200k_harmony, or for a small model a start of it.
+/// Whether a GGUF's vocabulary is o200k_harmony, or for a small model a start of it: its tokens, and the merges, if it has them.
 pub fn gguf_tokenizer(model: &GgufModel) -> Check {
-    let Some(tokens) = model.tokens() else {
-        let reason = "the file has no `tokenizer.ggml.tokens`: nothing to compare";
-        return Check::new(TOKENIZER, Level::Structure, Outcome::Skip, reason);
-    };
-    let compared =
-        gguf_vocabulary(tokens, &model.token_kinds()).map_err(|error| error.to_string()).and_then(|tokens| {
-            let count = tokens.len();
-            Tokenizer::o200k_harmony().compare_start(tokens).map(|()| count).map_err(|error| error.to_string())
-        });
+    let compared = compare_gguf_tokens(model).and_then(|tokens| Ok((tokens, compare_gguf_merges(model)?)));
     match compared {
-        Ok(count) => Check::pass(TOKENIZER, Level::Structure, format!("{count} tokens of o200k_harmony")),
-        Err(difference) => Check::fail(TOKENIZER, Level::Structure, difference),
+        Ok((None, _)) => {
+            let reason = "the file has no `tokenizer.ggml.tokens`: nothing to compare";
+            Check::new(TOKENIZER, Level::Structure, Outcome::Skip, reason)
+        }
+        Ok((Some(tokens), merges)) => {
+            let merges = merges.map_or("no merges".into(), |merges| format!("{merges} merges"));
+            Check::pass(TOKENIZER, Level::Structure, format!("{tokens} tokens of o200k_harmony, {merges}"))
+        }
+        Err(error) => {
+            let detail = format!("{}: {error}", model.path().display());
+            Check::fail(TOKENIZER, Level::Structure, detail).with_error(error.name())
+        }
     }
 }
 

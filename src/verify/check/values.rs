@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::super::outcome::{Check, Level};
 use super::super::sample::Sample;
+use super::quantised::loses;
 use super::{Found, Unit};
 use crate::checkpoint::values::{self, SCALE_MAX};
 use crate::checkpoint::{CheckpointError, Layout, TensorId, WeightSource};
@@ -48,8 +49,11 @@ pub fn value_checks(source: &dyn WeightSource, sample: &Sample, progress: &dyn P
 fn judge(source: &dyn WeightSource, unit: &Unit) -> Result<Option<(u8, u8)>, CheckpointError> {
     let tensor = unit.tensor;
     let first = (unit.range.start / tensor.role.dtype().bytes()) as u64;
-    let Ok(bytes) = unit.stored(source) else {
-        return judge_numbers(source, unit).map(|()| None);
+    // An infinite scale makes values that BF16 has, and that no quantiser gives.
+    let is_quantised = source.parts(tensor).iter().any(|part| loses(part.encoding));
+    let bytes = match unit.stored(source) {
+        Ok(bytes) if !is_quantised => bytes,
+        _ => return judge_numbers(source, unit).map(|()| None),
     };
     if !tensor.role.is_scales() {
         return values::check(source.path(), tensor, &bytes, first).map(|()| None);

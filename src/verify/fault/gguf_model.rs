@@ -40,9 +40,25 @@ const BLOCK: usize = 17;
 
 impl Artifact {
     fn new(recipe: &str, dense: DenseType) -> Artifact {
-        let bytes = gguf_bytes(&Recipe::built_in(recipe), dense).expect("the recipe can be written");
+        Artifact::of(gguf_bytes(&Recipe::built_in(recipe), dense).expect("the recipe can be written"))
+    }
+
+    /// The file of these bytes, which are sound.
+    pub(super) fn of(bytes: Vec<u8>) -> Artifact {
         let honest = Gguf::from_bytes(Path::new("model.gguf"), bytes.clone().into()).expect("the file is honest");
         Artifact { bytes, honest }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    pub(super) fn overwrite(&mut self, at: usize, with: &[u8]) {
+        self.bytes[at..at + with.len()].copy_from_slice(with);
     }
 
     fn range(&self, name: &str) -> Range<usize> {
@@ -50,13 +66,12 @@ impl Artifact {
         range.start as usize..range.end as usize
     }
 
-    fn data(&self, name: &str) -> Vec<u8> {
+    pub(super) fn data(&self, name: &str) -> Vec<u8> {
         self.bytes[self.range(name)].to_vec()
     }
 
-    fn put(&mut self, name: &str, data: &[u8]) {
-        let start = self.range(name).start;
-        self.bytes[start..start + data.len()].copy_from_slice(data);
+    pub(super) fn put(&mut self, name: &str, data: &[u8]) {
+        self.overwrite(self.range(name).start, data);
     }
 
     fn swap(&mut self, a: &str, b: &str) {
@@ -67,29 +82,35 @@ impl Artifact {
     }
 
     /// Changes each 17-byte block of a tensor.
-    fn each_block(&mut self, name: &str, change: fn(&[u8; BLOCK]) -> [u8; BLOCK]) {
+    pub(super) fn each_block(&mut self, name: &str, change: fn(&[u8; BLOCK]) -> [u8; BLOCK]) {
         let changed: Vec<u8> = self.data(name).as_chunks().0.iter().flat_map(change).collect();
         self.put(name, &changed);
     }
 
     fn value(&mut self, key: &str, value: [u8; 4]) {
         let offset = self.honest.metadata().offset_of(key).expect("the file has the key") as usize;
-        self.bytes[offset..offset + 4].copy_from_slice(&value);
+        self.overwrite(offset, &value);
     }
 
-    fn u32(&mut self, key: &str, value: u32) {
+    pub(super) fn u32(&mut self, key: &str, value: u32) {
         self.value(key, value.to_le_bytes());
     }
 
-    fn f32(&mut self, key: &str, value: f32) {
+    pub(super) fn f32(&mut self, key: &str, value: f32) {
         self.value(key, value.to_le_bytes());
     }
 
-    /// Where a tensor's name stands in the infos.
-    fn name_at(&self, name: &str) -> usize {
+    /// Where a key or a tensor's name stands in the header.
+    pub(super) fn name_at(&self, name: &str) -> usize {
         let wanted = [&(name.len() as u64).to_le_bytes()[..], name.as_bytes()].concat();
         let found = self.bytes.windows(wanted.len()).position(|window| window == wanted);
-        found.expect("the file has the tensor") + 8
+        found.expect("the file has the name") + 8
+    }
+
+    /// Another name of the same length, for a key or a tensor.
+    pub(super) fn rename(&mut self, from: &str, to: &str) {
+        assert_eq!(from.len(), to.len(), "{from} and {to}");
+        self.overwrite(self.name_at(from), to.as_bytes());
     }
 
     /// Rows of a tensor in another order, within each run of `run` rows.
@@ -109,7 +130,7 @@ impl Artifact {
 }
 
 /// Values 2j and 2j + 1 in byte j, as the checkpoint has them.
-fn in_order(block: &[u8; BLOCK]) -> [u8; BLOCK] {
+pub(super) fn in_order(block: &[u8; BLOCK]) -> [u8; BLOCK] {
     let code = |i: usize| block[1 + i % 16] >> (4 * (i / 16)) & 15;
     std::array::from_fn(|at| if at == 0 { block[0] } else { code(2 * at - 2) | code(2 * at - 1) << 4 })
 }
@@ -138,8 +159,8 @@ fn transpose_expert(artifact: &mut Artifact) {
 }
 
 /// Gate holds the first half of the fused rows and up the second, instead of the even and the odd ones.
-fn halves(artifact: &mut Artifact) {
-    let (gate, up) = ("blk.1.ffn_gate_exps.weight", "blk.1.ffn_up_exps.weight");
+pub(super) fn halves(artifact: &mut Artifact, block: &str) {
+    let (gate, up) = (&*format!("{block}.ffn_gate_exps.weight"), &*format!("{block}.ffn_up_exps.weight"));
     let (even, odd) = (artifact.data(gate), artifact.data(up));
     let (rows, experts) = (64, 8);
     let row_bytes = even.len() / (rows * experts);
@@ -186,7 +207,7 @@ pub const FAULTS: &[Fault] = &[
         "gguf-model/gate-up-halves",
         "gate and up are the halves of the fused rows instead of the even and the odd ones",
         &["tensors/block.1.mlp.mlp1_weight.blocks", "tensors/block.1.mlp.mlp1_weight.scales"],
-        halves,
+        |a| halves(a, "blk.1"),
     ),
     read(
         "gguf-model/gate-up-bias-swapped",
@@ -285,12 +306,11 @@ pub const FAULTS: &[Fault] = &[
         |a| {
             let name = "blk.1.ffn_gate_inp.weight";
             let at = a.name_at(name) + name.len() + 4 + 2 * 8;
-            a.bytes[at] = 1;
+            a.overwrite(at, &[1]);
         },
     ),
     refused("gguf-model/bias-missing", "a bias is not there under its name", "gguf-tensor-missing", |a| {
-        let at = a.name_at("blk.0.attn_q.bias");
-        a.bytes[at..at + 17].copy_from_slice(b"blk.0.attn_q.bia_");
+        a.rename("blk.0.attn_q.bias", "blk.0.attn_q.bia_");
     }),
     refused("gguf-model/epsilon", "the norms' epsilon is 1e-6", "gguf-key-value", |a| {
         a.f32("gpt-oss.attention.layer_norm_rms_epsilon", 1e-6);

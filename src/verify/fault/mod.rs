@@ -12,7 +12,9 @@
 //! | [`stored`] | how one tensor is written                         | comparison with the source             |
 //! | [`mod@file`] | bytes of a model.bin or a SafeTensors file        | the readers, header and tokenizer      |
 //! | [`gguf_model`] | a GGUF: names, packing, rows, metadata              | the reader, comparison with the source |
+//! | [`converter`] | a GGUF as our exporter writes it                   | llama.cpp's converter's file           |
 //! | [`codec`], [`block`] | a decoder, encoder or rounding          | goldens by other people's code         |
+//! | [`nearest`] | blocks of ggml's quantisers                       | the rules that `check --against` has   |
 //! | [`rope`]   | the frequencies of a RoPE variant                 | the oracle, and ggml's own angles      |
 //! | [`served`] | what a server sends of a file                     | `gptoss-verify range`                  |
 //! | [`seed`]   | the fixture generator                             | digests by the numpy witness           |
@@ -22,10 +24,12 @@
 
 pub mod block;
 pub mod codec;
+pub mod converter;
 pub mod file;
 pub mod forward;
 pub mod gguf;
 pub mod gguf_model;
+pub mod nearest;
 pub mod rope;
 pub mod run;
 pub mod seed;

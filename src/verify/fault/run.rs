@@ -9,7 +9,7 @@ use super::file::{self, Artifact, Damage};
 use super::rope::{self, Angled};
 #[cfg(not(target_arch = "wasm32"))]
 use super::served;
-use super::{block, forward, gguf, gguf_model, seed, stored, text};
+use super::{block, converter, forward, gguf, gguf_model, nearest, seed, stored, text};
 use crate::checkpoint::{Checkpoint, Layout, ModelConfig, Shard, TensorId, WeightSource};
 use crate::mapped::FileBytes;
 use crate::model_bin::{ModelBin, TokenizerSection};
@@ -124,6 +124,8 @@ pub fn catalogue() -> Vec<Catalogued> {
     all.par_extend(seed::FAULTS.par_iter().map(planted_generator));
     all.par_extend(gguf::FAULTS.par_iter().map(planted_reader));
     all.extend(gguf_model::planted());
+    all.extend(converter::planted());
+    all.extend(nearest::planted());
     #[cfg(not(target_arch = "wasm32"))]
     all.extend(served::FAULTS.iter().map(|fault| bench.served(fault)));
     all.extend(text::all().map(planted_text));

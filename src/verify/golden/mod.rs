@@ -60,6 +60,7 @@ goldens![
     "tensors/bf16",
     "tensors/ggml-decode",
     "tensors/ggml-encode",
+    "tensors/ggml-nearest",
     "tensors/mxfp4-decode",
     "tensors/mxfp4-encode",
     "tensors/rope-ggml",

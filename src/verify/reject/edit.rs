@@ -154,6 +154,63 @@ pub enum Edit {
         /// The field.
         field: String,
     },
+    /// Gives a key of a GGUF model a value; adds the key where there is none.
+    Meta {
+        /// The key.
+        key: String,
+        /// The value's type as the format names it; of an array, `array:` and its elements'.
+        value_type: String,
+        /// The value; a float may be `"nan"` or `"inf"`.
+        value: Value,
+    },
+    /// Takes a key out of a GGUF model.
+    MetaRemove {
+        /// The key.
+        key: String,
+    },
+    /// Changes one element of an array of strings of a GGUF model.
+    MetaElement {
+        /// The key.
+        key: String,
+        /// Which.
+        index: usize,
+        /// Its text; without one, the element is taken out.
+        text: Option<String>,
+    },
+    /// Tells a tensor of a GGUF model otherwise; its data is made as long as that takes.
+    TensorInfo {
+        /// The tensor.
+        tensor: String,
+        /// Another name.
+        rename: Option<String>,
+        /// Other dimensions, the contiguous one first.
+        dims: Option<Vec<u64>>,
+        /// Another type, by ggml's id.
+        ggml_type: Option<u32>,
+    },
+    /// Adds a tensor of zeros to a GGUF model.
+    TensorAdd {
+        /// Its name.
+        tensor: String,
+        /// Its dimensions.
+        dims: Vec<u64>,
+        /// Its type, by ggml's id.
+        ggml_type: u32,
+    },
+    /// Takes a tensor out of a GGUF model.
+    TensorRemove {
+        /// The tensor.
+        tensor: String,
+    },
+    /// Overwrites the data of a tensor of a GGUF model from byte `at` of it.
+    TensorData {
+        /// The tensor.
+        tensor: String,
+        /// Byte within its data.
+        at: usize,
+        /// The bytes.
+        hex: String,
+    },
 }
 
 impl Edit {
@@ -206,26 +263,35 @@ impl Edit {
                 let start = found.ok_or(format!("no section {section}"))?.offset as usize;
                 write("model.bin", &overwritten(bytes, start + at, hex)?)
             }
-            Edit::GgufSet { file, field, at, hex } => {
-                write(file, &overwritten(read(file)?, gguf_field(file, field)?.start + at, hex)?)
+            Edit::GgufSet { file, .. }
+            | Edit::GgufCut { file, .. }
+            | Edit::GgufInsert { file, .. }
+            | Edit::GgufRemove { file, .. } => write(file, &self.in_gguf(file, read(file)?)?),
+            Edit::Meta { .. }
+            | Edit::MetaRemove { .. }
+            | Edit::MetaElement { .. }
+            | Edit::TensorInfo { .. }
+            | Edit::TensorAdd { .. }
+            | Edit::TensorRemove { .. }
+            | Edit::TensorData { .. } => Err("is a step for a GGUF model, before it is written".into()),
+        }
+    }
+
+    /// The bytes of a GGUF after a step that names a field.
+    fn in_gguf(&self, file: &str, mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+        match self {
+            Edit::GgufSet { field, at, hex, .. } => {
+                return overwritten(bytes, gguf_field(file, field)?.start + at, hex);
             }
-            Edit::GgufCut { file, field, at } => {
-                let mut bytes = read(file)?;
-                bytes.truncate(gguf_field(file, field)?.start + at);
-                write(file, &bytes)
-            }
-            Edit::GgufInsert { file, field, hex } => {
-                let mut bytes = read(file)?;
+            Edit::GgufCut { field, at, .. } => bytes.truncate(gguf_field(file, field)?.start + at),
+            Edit::GgufInsert { field, hex, .. } => {
                 let start = gguf_field(file, field)?.start;
                 bytes.splice(start..start, parse_hex(hex)?);
-                write(file, &bytes)
             }
-            Edit::GgufRemove { file, field } => {
-                let mut bytes = read(file)?;
-                bytes.drain(gguf_field(file, field)?);
-                write(file, &bytes)
-            }
+            Edit::GgufRemove { field, .. } => drop(bytes.drain(gguf_field(file, field)?)),
+            _ => return Err("names no field of a GGUF".into()),
         }
+        Ok(bytes)
     }
 }
 
@@ -241,7 +307,7 @@ fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
     (0..digits.len()).step_by(2).map(|at| byte(at).ok_or(format!("`{text}` is not hex"))).collect()
 }
 
-fn overwritten(mut bytes: Vec<u8>, offset: usize, hex: &str) -> Result<Vec<u8>, String> {
+pub(super) fn overwritten(mut bytes: Vec<u8>, offset: usize, hex: &str) -> Result<Vec<u8>, String> {
     let new = parse_hex(hex)?;
     let length = bytes.len();
     let target = bytes.get_mut(offset..offset + new.len()).ok_or(format!("{length} bytes end before {offset}"))?;

@@ -1,9 +1,10 @@
 //! Malformed inputs: recipes of damage, each with the typed error that the readers must give.
 //!
-//! A recipe starts from an honest artifact of the `small-vocab` fixture, or from a small GGUF that is no model, edits it, and says how it is met (opened, its
-//! values read, or exported) and which error that must be.  The files in `fixtures/rejects/` hold the recipes by topic.
+//! A recipe starts from an honest artifact of the `small-vocab` fixture, from a small GGUF that is no model or from one that
+//! is, edits it, and says how it is met (opened, its values read, its vocabulary compared, or exported) and which error that must be.  The files in `fixtures/rejects/` hold the recipes by topic.
 
 mod edit;
+mod model;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -12,6 +13,7 @@ use rayon::prelude::*;
 use serde::Deserialize;
 
 pub use edit::Edit;
+pub use model::honest as honest_model;
 
 use super::cases::fixtures::{exported_bytes, small_tokenizer};
 use super::check;
@@ -25,16 +27,19 @@ use crate::open::AnyCheckpoint;
 use crate::telemetry::Silent;
 
 /// Files of recipes: topic and text.
-pub const FILES: [(&str, &str); 6] = [
+pub const FILES: [(&str, &str); 7] = [
     ("header", include_str!("../../../fixtures/rejects/header.json")),
     ("shards", include_str!("../../../fixtures/rejects/shards.json")),
     ("config", include_str!("../../../fixtures/rejects/config.json")),
     ("values", include_str!("../../../fixtures/rejects/values.json")),
     ("model-bin", include_str!("../../../fixtures/rejects/model-bin.json")),
     ("gguf", include_str!("../../../fixtures/rejects/gguf.json")),
+    ("gguf-model", include_str!("../../../fixtures/rejects/gguf-model.json")),
 ];
 
-/// The GGUF that is damaged.
+/// The GGUF model that is damaged.
+const MODEL: &str = "model.gguf";
+/// The GGUF that is damaged and is no model.
 const GGUF: &str = "sample.gguf";
 /// Files of the split GGUF.
 const GGUF_FILES: u16 = 3;
@@ -60,13 +65,23 @@ pub enum Base {
     Gguf,
     /// The same over three files.
     GgufSplit,
+    /// A directory that holds only `model.gguf`: [`honest_model`], changed before it is written.
+    GgufModel,
 }
 
 impl Base {
-    const ALL: [Base; 7] =
-        [Base::Original, Base::OriginalShards, Base::Hf, Base::HfShards, Base::ModelBin, Base::Gguf, Base::GgufSplit];
+    const ALL: [Base; 8] = [
+        Base::Original,
+        Base::OriginalShards,
+        Base::Hf,
+        Base::HfShards,
+        Base::ModelBin,
+        Base::Gguf,
+        Base::GgufSplit,
+        Base::GgufModel,
+    ];
 
-    /// Whether it is a GGUF, which holds no model.
+    /// Whether it is a GGUF that holds no model.
     pub fn is_gguf(self) -> bool {
         matches!(self, Base::Gguf | Base::GgufSplit)
     }
@@ -81,6 +96,8 @@ pub enum When {
     Open,
     /// It opens; its values are read.
     Values,
+    /// It opens; its vocabulary is compared with o200k_harmony.
+    Tokenizer,
     /// It opens; it is exported to model.bin.
     Export,
 }
@@ -129,6 +146,9 @@ pub fn run() -> Vec<Check> {
 impl Reject {
     /// Builds the damaged input in `directory`; the path to open.
     pub fn build(&self, directory: &Path) -> Result<PathBuf, String> {
+        if self.base == Base::GgufModel {
+            return self.build_model(directory);
+        }
         for (name, bytes) in base_files(self.base) {
             std::fs::write(directory.join(name), bytes).map_err(|e| e.to_string())?;
         }
@@ -141,6 +161,15 @@ impl Reject {
             Base::GgufSplit => directory.join(gguf_split()[0].0.clone()),
             _ => directory.into(),
         })
+    }
+
+    fn build_model(&self, directory: &Path) -> Result<PathBuf, String> {
+        let (mut file, path) = (honest_model(), directory.join(MODEL));
+        for edit in &self.edits {
+            edit.reshape(&mut file).map_err(|why| format!("{edit:?} does not apply: {why}"))?;
+        }
+        std::fs::write(&path, file.write().bytes).map_err(|e| e.to_string())?;
+        Ok(path)
     }
 }
 
@@ -178,6 +207,13 @@ fn meet(reject: &Reject, path: &Path) -> Option<(String, String)> {
             .checks
             .into_iter()
             .find_map(|check| Some((check.error?, check.detail))),
+        When::Tokenizer => match &checkpoint {
+            AnyCheckpoint::Gguf(model) => {
+                let check = check::gguf_tokenizer(model);
+                Some((check.error?, check.detail))
+            }
+            _ => Some(("no-gguf".into(), "only the tokenizer of a GGUF is compared".into())),
+        },
         When::Export => {
             let to = path.join("exported.bin");
             let vocab = Recipe::built_in(RECIPE).vocab as usize;
@@ -226,6 +262,7 @@ fn honest_files(base: Base) -> Files {
         Base::Hf => (Layout::Hf, 1),
         Base::HfShards => (Layout::Hf, 3),
         Base::Gguf => return vec![(GGUF.into(), gguf::sample().write().bytes)],
+        Base::GgufModel => return vec![(MODEL.into(), honest_model().write().bytes)],
         Base::GgufSplit => return gguf_split().into_iter().map(|(name, written)| (name, written.bytes)).collect(),
         Base::ModelBin => {
             let source = in_memory(&recipe, Layout::Original, 1).expect("the recipe is valid");

@@ -66,6 +66,27 @@ fn splitmix(seed: u64, index: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Super-blocks of 256 BF16 values, as f32, in eight kinds by index: see `scripts/witness/ggml_nearest.py`.
+pub(super) fn super_blocks(range: Range<usize>) -> Vec<[f32; 256]> {
+    let seed = fnv1a_64("nearest".bytes());
+    let value = |index: u64| {
+        let (word, group) = (splitmix(seed, index), splitmix(seed + 1, index / 16));
+        let quarters = (0..4).map(|quarter| (word >> (16 * quarter)) & 0xffff).sum::<u64>() as i64 - 131_070;
+        let bell = quarters as f32 * power((group % 6) as i64 - 20);
+        let value = match index / 256 % 8 {
+            3 => bell * power(-20),
+            4 => (group / 2 % 3) as f32 * 0.25 - 0.25,
+            5 if index.is_multiple_of(32) => -16.0 * power(-7),
+            5 => ((word % 32) as f32 - 16.0) * power(-7),
+            6 if group.is_multiple_of(3) => 0.0,
+            7 => bell.abs(),
+            _ => bell,
+        };
+        f32::from_bits(value.to_bits() & 0xffff_0000)
+    };
+    range.map(|block| std::array::from_fn(|at| value((block * 256 + at) as u64))).collect()
+}
+
 /// Blocks of 32 values for the encoders, in eight kinds by index.
 pub(super) fn rows(range: Range<usize>) -> Vec<[f32; 32]> {
     let seed = fnv1a_64("encode".bytes());
