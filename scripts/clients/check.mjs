@@ -9,10 +9,15 @@ const { VERSION } = require("openai/version");
 
 const model = "tiny";
 const messages = [{ role: "user", content: "Hello" }];
-const parameters = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
+// Few answers, so that a model that knows nothing finishes one.
+const city = { enum: ["Oslo", "Paris"] };
+const parameters = { type: "object", properties: { city }, required: ["city"], additionalProperties: false };
 const weather = { name: "get_weather", description: "Tells the weather.", parameters };
 // The control token that opens a message, and a word: see check.py.
 const words = { 200008: 100, 24912: 100 };
+const bias = (...tokens) => Object.fromEntries(tokens.map((token) => [token, 100]));
+// What the header of a call begins with.
+const calls = bias(200005, 12606, 316);
 const client = new OpenAI({ maxRetries: 0, timeout: 120_000 });
 const chat = (more) => client.chat.completions.create({ model, messages, ...more });
 
@@ -59,15 +64,28 @@ const checks = {
 
   async tools() {
     const choice = { type: "function", function: { name: "get_weather" } };
-    const fields = { tools: [{ type: "function", function: weather }], tool_choice: choice, seed: 1, top_k: 8, max_tokens: 9 };
+    const fields = {
+      tools: [{ type: "function", function: weather }], tool_choice: choice, seed: 1, top_k: 8, max_tokens: 60, logit_bias: calls,
+    };
     const { message } = (await chat(fields)).choices[0];
     const [call] = message.tool_calls;
     assert.equal(call.function.name, "get_weather");
+    assert(["Oslo", "Paris"].includes(JSON.parse(call.function.arguments).city), call.function.arguments);
     const deltas = (await all(await chat({ ...fields, stream: true }))).flatMap((c) => c.choices[0].delta.tool_calls ?? []);
     assert.equal(deltas.map((delta) => delta.function.arguments).join(""), call.function.arguments);
     const reply = { role: "tool", tool_call_id: call.id, content: "rain" };
     const answered = await chat({ messages: [...messages, message, reply], tools: fields.tools, max_tokens: 4 });
     assert.equal(answered.usage.completion_tokens, 4);
+  },
+
+  async formats() {
+    const schema = { name: "weather", strict: true, schema: weather.parameters };
+    const fields = { seed: 1, top_k: 8, max_tokens: 60, logit_bias: bias(200005, 17196) };
+    const { message } = (await chat({ ...fields, response_format: { type: "json_schema", json_schema: schema } })).choices[0];
+    assert(["Oslo", "Paris"].includes(JSON.parse(message.content).city), message.content);
+    const wrong = { type: "json_schema", json_schema: { name: "x", schema: { not: {} } } };
+    const named = (error) => error instanceof OpenAI.BadRequestError && error.param === "response_format.json_schema.schema";
+    await assert.rejects(chat({ response_format: wrong }), named);
   },
 
   async completions() {
@@ -89,7 +107,8 @@ const checks = {
     assert.equal((await stream.finalResponse()).output_text, whole.output_text);
 
     const tools = [{ type: "function", strict: false, ...weather }];
-    const called = await client.responses.create({ model, input: "Weather?", tools, tool_choice: "required", max_output_tokens: 6 });
+    const forced = { model, input: "Weather?", tools, tool_choice: "required", max_output_tokens: 60, logit_bias: calls, top_k: 8 };
+    const called = await client.responses.create(forced);
     const [call] = called.output;
     assert.equal(call.name, "get_weather");
     const output = { type: "function_call_output", call_id: call.call_id, output: "rain" };

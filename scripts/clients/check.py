@@ -7,19 +7,37 @@ the same, the seed decides, and a seed whose answer begins as it should is looke
 import asyncio
 import json
 import time
+import typing
 import urllib.request
 
 import openai
+import pydantic
 
 MODEL = "tiny"
 # Harmony's control tokens, and words.
 CHANNEL, MESSAGE, CALL = 200005, 200008, 200012
-ANALYSIS, HELLO = 35644, 24912
+# `analysis`, `final`, `hello`, and what calls begin with: `comment`, ` to`.
+ANALYSIS, FINAL, HELLO, COMMENT, TO = 35644, 17196, 24912, 12606, 316
+# Few answers, so that a model that knows nothing finishes one.
 FUNCTION = {
     "name": "get_weather",
     "description": "Tells the weather.",
-    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"enum": ["Oslo", "Paris"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
 }
+
+
+class Visit(pydantic.BaseModel):
+    """What an answer must be."""
+
+    city: typing.Literal["Oslo", "Paris"]
+    days: typing.Literal[1, 2, 3]
+
+
 # Few tokens to draw from: the last bits of the logits, which differ with what else runs, then choose nothing.
 FEW = {"top_k": 8}
 ASKED = [{"role": "user", "content": "Hello"}]
@@ -120,25 +138,47 @@ def tools():
         tool_choice={"type": "function", "function": {"name": "get_weather"}},
         parallel_tool_calls=False,
         seed=1,
-        max_tokens=9,
+        max_tokens=60,
+        logit_bias=bias(CHANNEL, COMMENT, TO),
         extra_body=FEW,
     )
-    whole = chat(**fields).choices[0].message
-    call = whole.tool_calls[0]
-    expect(call.function.name == "get_weather" and call.function.arguments, whole)
+    choice = chat(**fields).choices[0]
+    whole, call = choice.message, choice.message.tool_calls[0]
+    expect(call.function.name == "get_weather" and choice.finish_reason == "tool_calls", choice)
+    expect(json.loads(call.function.arguments)["city"] in ("Oslo", "Paris"), call)
     name, arguments = "", ""
     for chunk in chat(stream=True, **fields):
         for delta in chunk.choices[0].delta.tool_calls or []:
             name += delta.function.name or ""
             arguments += delta.function.arguments or ""
     expect((name, arguments) == ("get_weather", call.function.arguments), (name, arguments))
-    ended = chat(**{**fields, "tool_choice": "required", "logit_bias": bias(CALL)}).choices[0]
-    expect(ended.finish_reason == "tool_calls", ended)
+    hasty = chat(**{**fields, "tool_choice": "required", "logit_bias": bias(CHANNEL, COMMENT, TO, CALL)}).choices[0]
+    expect(hasty.finish_reason == "tool_calls" and "city" in hasty.message.tool_calls[0].function.arguments, hasty)
     reply = {"role": "tool", "tool_call_id": call.id, "content": "rain"}
     answered = chat(messages=[*ASKED, whole.model_dump(exclude_none=True), reply], tools=fields["tools"], max_tokens=4)
     expect(answered.choices[0].finish_reason == "length", answered)
-    schema = {"type": "json_schema", "json_schema": {"name": "city", "schema": FUNCTION["parameters"]}}
-    expect(chat(response_format=schema, max_tokens=2).usage.completion_tokens == 2, "a format is taken")
+
+
+def formats():
+    """What the client's own helpers make of types: an answer of a type, a call of a strict function."""
+    answering = dict(model=MODEL, seed=1, max_tokens=60, logit_bias=bias(CHANNEL, FINAL), extra_body=FEW)
+    answer = client.chat.completions.parse(messages=ASKED, response_format=Visit, **answering).choices[0]
+    expect(isinstance(answer.message.parsed, Visit) and answer.finish_reason == "stop", answer)
+    calling = {**answering, "logit_bias": bias(CHANNEL, COMMENT, TO)}
+    tool = openai.pydantic_function_tool(Visit)
+    called = client.chat.completions.parse(messages=ASKED, tools=[tool], **calling).choices[0].message
+    expect(isinstance(called.tool_calls[0].function.parsed_arguments, Visit), called)
+    thing = client.chat.completions.create(messages=ASKED, response_format={"type": "json_object"}, **answering)
+    expect(thing.choices[0].message.content.startswith("{"), thing)
+    extra = {"seed": 1, "logit_bias": bias(CHANNEL, FINAL), **FEW}
+    response = client.responses.parse(
+        model=MODEL, input="Hello", text_format=Visit, max_output_tokens=60, extra_body=extra
+    )
+    expect(isinstance(response.output_parsed, Visit) and response.status == "completed", response)
+    schema = {"name": "list", "schema": {"type": "array", "uniqueItems": True}}
+    wrong = {"type": "json_schema", "json_schema": schema}
+    refused = raised(openai.BadRequestError, lambda: chat(response_format=wrong))
+    expect(refused.param == "response_format.json_schema.schema" and "uniqueItems" in refused.message, refused)
 
 
 def completions():
@@ -164,11 +204,12 @@ def responses():
     expect("response.output_text.delta" in kinds, kinds)
 
     tool = {"type": "function", "strict": False, **FUNCTION}
-    forced = dict(model=MODEL, tools=[tool], tool_choice={"type": "function", "name": "get_weather"}, max_output_tokens=6)
-    called = client.responses.create(input="Weather?", extra_body={"seed": 1, **FEW}, **forced)
+    forced = dict(model=MODEL, tools=[tool], tool_choice={"type": "function", "name": "get_weather"}, max_output_tokens=60)
+    calling = {"seed": 1, "logit_bias": bias(CHANNEL, COMMENT, TO), **FEW}
+    called = client.responses.create(input="Weather?", extra_body=calling, **forced)
     call = called.output[0]
     expect(call.type == "function_call" and call.name == "get_weather", called)
-    events = list(client.responses.create(input="Weather?", stream=True, extra_body={"seed": 1, **FEW}, **forced))
+    events = list(client.responses.create(input="Weather?", stream=True, extra_body=calling, **forced))
     arguments = "".join(e.delta for e in events if e.type == "response.function_call_arguments.delta")
     expect(arguments == call.arguments == events[-1].response.output[0].arguments, events[-1])
     output = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
@@ -235,7 +276,7 @@ def aborts():
 
 
 def main():
-    checks = [models, chats, reasoning, tools, completions, responses, errors, lambda: asyncio.run(together()), aborts]
+    checks = [models, chats, reasoning, tools, formats, completions, responses, errors, lambda: asyncio.run(together()), aborts]
     for check in checks:
         check()
     print(f"openai {openai.__version__} (Python): {len(checks)} groups of checks pass")

@@ -177,7 +177,7 @@ impl Chat {
             max_tokens: self.sampling.max_tokens,
         };
         let mut speaker = Speaker::new(self.tokenizer, true, false, self.thoughts);
-        let told = run_turn(&mut self.session, &prompt, &self.params, rules, &mut speaker)?;
+        let told = run_turn(&mut self.session, &prompt, &self.params, None, rules, &mut speaker)?;
         // Another turn draws other numbers; the same seed and lines give the same conversation.
         self.params.seed = self.params.seed.wrapping_add(1);
         let (messages, problems) = speaker.into_messages();

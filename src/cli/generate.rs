@@ -11,6 +11,7 @@ use super::speaker::Speaker;
 use super::text::{read, read_ids};
 use super::{Failure, Outcome};
 use crate::exit::Exit;
+use crate::generate::constraint::{Constraint, Form, Grammar, ROWS_MIN, Text};
 use crate::generate::harmony::{Analysis, Conversation, Renderer, Role, STOP_TOKENS_OF_ACTIONS};
 use crate::generate::sampling::SamplingParams;
 use crate::generate::session::Session;
@@ -33,6 +34,12 @@ pub(super) struct GenerateArgs {
     /// A conversation in openai-harmony's JSON form, which the assistant goes on with; `-`: standard input
     #[arg(long, value_name = "FILE")]
     harmony: Option<PathBuf>,
+    /// Hold the answer to the JSON Schema in this file, token by token; the conversation should tell the model of it
+    #[arg(long, value_name = "FILE", requires = "harmony")]
+    json_schema: Option<PathBuf>,
+    /// Hold the answer to one JSON object
+    #[arg(long, requires = "harmony", conflicts_with = "json_schema")]
+    json_object: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Print events as lines of JSON
@@ -99,6 +106,7 @@ pub(super) fn turn_failure(error: TurnError) -> Failure {
         TurnError::Session(error) => session_failure(error),
         TurnError::Params(error) => Failure::new(Exit::Usage, error, "gptoss generate --help"),
         TurnError::Sample(error) => Failure::new(Exit::Internal, error, "gptoss-verify check MODEL --level logits"),
+        TurnError::Constraint(error) => Failure::new(Exit::Internal, error, "a simpler --json-schema"),
     }
 }
 
@@ -113,11 +121,33 @@ pub(super) struct Told {
     seconds: f64,
 }
 
-/// Runs a turn from `prompt`, telling `speaker`, until a rule, the context or an interrupt ends it.
+impl GenerateArgs {
+    /// What the answer must be, if it is held to anything.
+    fn constraint(&self, tokenizer: Tokenizer) -> Result<Option<Constraint>, Failure> {
+        let grammar = match &self.json_schema {
+            None if self.json_object => Grammar::of_objects(),
+            None => return Ok(None),
+            Some(file) => {
+                let failed = |e: serde_json::Error| {
+                    Failure::new(Exit::Input, format!("{}: {e}", file.display()), "a file with a JSON Schema")
+                };
+                Grammar::of_schema(&serde_json::from_str(&read(file)?).map_err(failed)?)
+            }
+        };
+        let file = self.json_schema.as_deref().unwrap_or("--json-object".as_ref());
+        let failed = |e: String| Failure::new(Exit::Input, format!("{}: {e}", file.display()), "another --json-schema");
+        let answer = Some(Text::Bound(grammar.map_err(|e| failed(e.to_string()))?));
+        let form = Form { answer, calls: Vec::new() };
+        Constraint::new(form, tokenizer).map(Some).map_err(|e| failed(e.to_string()))
+    }
+}
+
+/// Runs a turn from `prompt` under `constraint`, telling `speaker`, until a rule, the context or an interrupt ends it.
 pub(super) fn run_turn(
     session: &mut Session,
     prompt: &[u32],
     params: &SamplingParams,
+    constraint: Option<Constraint>,
     rules: StopRules,
     speaker: &mut Speaker,
 ) -> Result<Told, Failure> {
@@ -125,6 +155,9 @@ pub(super) fn run_turn(
     let mut stop = Stop::new(rules).map_err(|e| Failure::new(Exit::Usage, e, "gptoss generate --help"))?;
     let start = Instant::now();
     let mut turn = Turn::begin(session, prompt, params).map_err(turn_failure)?;
+    if let Some(constraint) = constraint {
+        turn = turn.held_to(constraint);
+    }
     let (prompt_seconds, cached) = (start.elapsed().as_secs_f64(), turn.cached);
     let start = Instant::now();
     let mut ids = Vec::new();
@@ -199,8 +232,13 @@ pub(super) fn run(args: &GenerateArgs) -> Outcome {
     if prompt.is_empty() {
         return Err(input("the prompt has no token".into()));
     }
-    let params = args.sampling.params();
+    let (params, constraint) = (args.sampling.params(), args.constraint(tokenizer)?);
     let model = args.model.load_for_text()?;
+    if constraint.is_some() && model.vocab_rows() < ROWS_MIN {
+        let rows = model.vocab_rows();
+        let message = format!("--json-schema takes a vocabulary of {ROWS_MIN} rows, the model has {rows}");
+        return Err(Failure::new(Exit::Input, message, "a model with the whole vocabulary"));
+    }
     params.validate_for(model.vocab_rows()).map_err(|e| turn_failure(e.into()))?;
     let mut session = args.model.session(&model)?;
     let rules = StopRules {
@@ -209,7 +247,7 @@ pub(super) fn run(args: &GenerateArgs) -> Outcome {
         max_tokens: args.sampling.max_tokens,
     };
     let mut speaker = Speaker::new(tokenizer, parsed, args.json, true);
-    let told = run_turn(&mut session, &prompt, &params, rules, &mut speaker)?;
+    let told = run_turn(&mut session, &prompt, &params, constraint, rules, &mut speaker)?;
     if args.json {
         let event = told.event(&session, start);
         super::print(|out| writeln!(out, "{event}"))?;

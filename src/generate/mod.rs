@@ -1,5 +1,6 @@
 //! From text to tokens, from tokens to logits, and back.
 
+pub mod constraint;
 pub mod engine;
 pub mod harmony;
 pub mod sampling;

@@ -1,5 +1,6 @@
 //! One turn of one sequence: a prompt goes in, tokens come out one by one.
 
+use super::constraint::{Constraint, ConstraintError};
 use super::sampling::{ParamError, SampleError, Sampler, SamplingParams, TokenLogprob};
 use super::session::{Session, SessionError};
 
@@ -15,6 +16,9 @@ pub enum TurnError {
     /// No token could be chosen.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// The answer's form leaves no token.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
 }
 
 /// A token of a turn.
@@ -29,10 +33,11 @@ pub struct Chosen {
 }
 
 /// A turn under way.
-#[derive(Debug)]
 pub struct Turn<'a> {
     session: &'a mut Session,
     sampler: Sampler,
+    constraint: Option<Constraint>,
+    masked: Vec<f32>,
     logits: Vec<f32>,
     /// The token chosen last, which is not in the session yet.
     last: Option<u32>,
@@ -47,7 +52,13 @@ impl<'a> Turn<'a> {
         let held = session.tokens().iter().zip(prompt).take_while(|(a, b)| a == b).count();
         let logits = session.replace(prompt)?;
         sampler.push_prompt(prompt)?;
-        Ok(Self { session, sampler, logits, last: None, cached: held.min(prompt.len().saturating_sub(1)) })
+        let cached = held.min(prompt.len().saturating_sub(1));
+        Ok(Self { session, sampler, constraint: None, masked: Vec::new(), logits, last: None, cached })
+    }
+
+    /// The same turn, whose tokens are held to `constraint`; the vocabulary has [`ROWS_MIN`](super::constraint::ROWS_MIN) rows.
+    pub fn held_to(self, constraint: Constraint) -> Self {
+        Self { constraint: Some(constraint), ..self }
     }
 
     /// The next token.
@@ -58,8 +69,17 @@ impl<'a> Turn<'a> {
         if let Some(last) = self.last.take() {
             self.logits = self.session.decode(last)?;
         }
-        let sampled = self.sampler.sample(&self.logits)?;
+        let sampled = match &mut self.constraint {
+            None => self.sampler.sample(&self.logits)?,
+            Some(constraint) => {
+                constraint.allowed()?.mask(&self.logits, &mut self.masked);
+                self.sampler.sample_masked(&self.masked, &self.logits)?
+            }
+        };
         let chosen = Chosen { id: sampled.token, logprob: sampled.logprob, top: sampled.top_logprobs.to_vec() };
+        if let Some(constraint) = &mut self.constraint {
+            constraint.take(chosen.id)?;
+        }
         self.last = Some(chosen.id);
         Ok(chosen)
     }

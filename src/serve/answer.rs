@@ -74,8 +74,6 @@ struct Messages {
     /// The message of each call, by its number.
     calls: Vec<usize>,
     calls_max: usize,
-    /// The answer's text, if it should be JSON.
-    json: Option<String>,
 }
 
 /// How tokens are read.
@@ -84,17 +82,6 @@ enum Reader {
     Messages(Messages),
     /// As text.
     Text(StreamDecoder),
-}
-
-/// What an assistant may say.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Manner {
-    /// Tokens of its turn that the prompt holds already.
-    pub(super) begun: Vec<u32>,
-    /// Calls at most.
-    pub(super) calls_max: usize,
-    /// Whether its answer should be JSON.
-    pub(super) json: bool,
 }
 
 /// A text for somebody.
@@ -118,20 +105,17 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// An assistant's answer to a conversation.
+    /// An assistant's answer to a conversation, with so many calls at most.
     pub(super) fn of_messages(
         events: UnboundedReceiver<EngineEvent>,
         deadline: Instant,
         tokenizer: Tokenizer,
         stop: TextStop,
         prompt: usize,
-        manner: &Manner,
+        calls_max: usize,
     ) -> Self {
-        let mut parser = Box::new(StreamParser::new(tokenizer, Mode::Lenient, Some(Role::Assistant)));
-        // Lenient: nothing is refused.
-        let _ = parser.process_all(manner.begun.iter().copied());
-        let (told, calls, json) = ((0, 0), Vec::new(), manner.json.then(String::new));
-        let messages = Messages { parser, told, calls, calls_max: manner.calls_max, json };
+        let parser = Box::new(StreamParser::new(tokenizer, Mode::Lenient, Some(Role::Assistant)));
+        let messages = Messages { parser, told: (0, 0), calls: Vec::new(), calls_max };
         Self::new(events, deadline, tokenizer, Reader::Messages(messages), stop, prompt)
     }
 
@@ -232,9 +216,6 @@ impl Answer {
     }
 
     fn show(&mut self, text: String, logprobs: Option<Value>) {
-        if let Reader::Messages(Messages { json: Some(whole), .. }) = &mut self.reader {
-            whole.push_str(&text);
-        }
         if !text.is_empty() || logprobs.is_some() {
             self.ready.push_back(Piece::Text(text, logprobs));
         }
@@ -297,10 +278,6 @@ impl Answer {
             warnings = problems
                 .map(|problem| warning(problem.kind.name(), problem.kind.to_string(), problem.position))
                 .collect();
-            let is_wrong = |text: &String| reason == "stop" && serde_json::from_str::<Value>(text).is_err();
-            if messages.json.as_ref().is_some_and(is_wrong) {
-                self.warn("not-json", "the answer should be JSON and is not".into(), self.usage.completion);
-            }
         }
         self.warnings.extend(warnings);
         self.warnings.truncate(WARNINGS_MAX);

@@ -1,21 +1,20 @@
-//! Functions that the model may call, and whether it may, must not or must.
+//! Functions that the model may call, whether it may, must not or must, and what binds the arguments.
 //!
-//! A call that must come is made true by how the answer begins: with the header of a call, as gpt-oss writes it,
+//! | function          | `tool_choice` auto     | required, or this function                                      |
+//! |-------------------|------------------------|-----------------------------------------------------------------|
+//! | `strict: true`    | follow its schema      | follow its schema                                               |
+//! | not strict        | are the model's own    | follow its schema, as far as it can be enforced; else an object |
 //!
-//! ```text
-//! <|channel|>commentary to=functions.NAME <|constrain|>json<|message|>
-//! ```
-//!
-//! of the function that is named, or of one of several, among which the model chooses token by token.  So the model calls
-//! without thinking first; its arguments are its own, and nothing makes them follow the schema.
+//! A schema of a strict function that cannot be enforced is refused.  A call that must come does come, after what the model
+//! thinks before it: see [`form`](super::form).
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::ApiError;
+use super::form::Hold;
 use crate::generate::harmony::Tool;
 use crate::generate::harmony::json::Json as Schema;
-use crate::generate::tokenizer::{Tokenizer, TokenizerError, special};
 
 /// Bytes of a function's name; OpenAI's limit.
 const NAME_BYTES_MAX: usize = 64;
@@ -26,6 +25,8 @@ pub(super) struct FunctionDefinition {
     pub(super) name: String,
     pub(super) description: Option<String>,
     pub(super) parameters: Option<Schema>,
+    /// Whether a call's arguments must follow `parameters`.
+    pub(super) strict: Option<bool>,
 }
 
 /// Whether the model calls.
@@ -43,6 +44,10 @@ enum Rule {
 #[derive(Debug, Clone)]
 pub(super) struct Calls {
     tools: Vec<Tool>,
+    /// Of each tool, whether it is strict.
+    strict: Vec<bool>,
+    /// Of each tool, the field that holds its schema.
+    places: Vec<String>,
     rule: Rule,
     max: usize,
 }
@@ -51,6 +56,8 @@ pub(super) struct Calls {
 pub(super) struct Places {
     /// A function in the entry of `tools`.
     pub(super) function: &'static str,
+    /// A function's schema in the entry of `tools`.
+    pub(super) schema: &'static str,
     /// A function's name in `tool_choice`.
     pub(super) choice: &'static str,
 }
@@ -63,7 +70,7 @@ impl Calls {
         parallel: Option<bool>,
         places: &Places,
     ) -> Result<Self, ApiError> {
-        let mut tools: Vec<Tool> = Vec::new();
+        let (mut tools, mut strict, mut schemas): (Vec<Tool>, _, _) = (Vec::new(), Vec::new(), Vec::new());
         for (index, definition) in definitions.into_iter().enumerate() {
             let place = format!("tools[{index}].{}", places.function);
             check_name(&definition.name, place.trim_end_matches('.'))?;
@@ -71,6 +78,8 @@ impl Calls {
                 let message = format!("there are two functions `{}`", definition.name);
                 return Err(ApiError::invalid(Some(&format!("tools[{index}]")), message));
             }
+            strict.push(definition.strict.unwrap_or_default());
+            schemas.push(format!("tools[{index}].{}", places.schema));
             let description = definition.description.unwrap_or_default();
             tools.push(Tool { name: definition.name, description, parameters: definition.parameters });
         }
@@ -80,7 +89,7 @@ impl Calls {
             (_, _, Some(false)) => 1,
             _ => usize::MAX,
         };
-        Ok(Self { tools, rule, max })
+        Ok(Self { tools, strict, places: schemas, rule, max })
     }
 
     /// The functions that the model is told of.
@@ -93,19 +102,36 @@ impl Calls {
         self.max
     }
 
-    /// What the answer must begin with, one of these; none if it is free.
-    pub(super) fn beginnings(&self, tokenizer: Tokenizer) -> Result<Vec<Vec<u32>>, TokenizerError> {
-        let Rule::Must(names) = &self.rule else { return Ok(Vec::new()) };
-        let header = |name: &String| {
-            let mut ids = vec![special::CHANNEL];
-            ids.extend(tokenizer.encode(&format!("commentary to=functions.{name} "))?);
-            ids.push(special::CONSTRAIN);
-            ids.extend(tokenizer.encode("json")?);
-            ids.push(special::MESSAGE);
-            Ok(ids)
-        };
-        names.iter().map(header).collect()
+    /// Whether the answer must be a call.
+    pub(super) fn must(&self) -> bool {
+        matches!(self.rule, Rule::Must(_))
     }
+
+    /// The functions that the answer may call, each with what binds its arguments.
+    pub(super) fn callable(&self) -> impl Iterator<Item = (&str, Hold)> {
+        let tools = self.tools.iter().zip(&self.strict).zip(&self.places);
+        tools.filter_map(|((tool, strict), place)| {
+            let hold = match &self.rule {
+                Rule::MustNot => return None,
+                Rule::Must(names) if !names.contains(&tool.name) => return None,
+                _ if *strict => Hold::Schema(parameters(tool), place.clone()),
+                Rule::Must(_) => Hold::IfPossible(parameters(tool)),
+                Rule::May => Hold::Nothing,
+            };
+            Some((tool.name.as_str(), hold))
+        })
+    }
+}
+
+/// The schema of a function's arguments; without one, it takes none.
+fn parameters(tool: &Tool) -> Schema {
+    let nothing = || {
+        Schema::Object(vec![
+            ("type".into(), Schema::String("object".into())),
+            ("additionalProperties".into(), Schema::Bool(false)),
+        ])
+    };
+    tool.parameters.clone().unwrap_or_else(nothing)
 }
 
 fn rule(tools: &[Tool], choice: Option<&Value>, places: &Places) -> Result<Rule, ApiError> {

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::{self, Stream};
+use futures_util::stream::Stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -17,6 +17,7 @@ use super::answer::{Answer, Piece};
 use super::error::ApiError;
 use super::prompt::Prompt;
 use super::request::{Choice, body, submit};
+use super::stream::{self, event, usage_event};
 use super::{App, Shared, now};
 use crate::generate::tokenizer::special;
 
@@ -54,7 +55,8 @@ pub(super) async fn handle(
     let (sampling, stop) = (choice.sampling(None)?, choice.stops()?);
     let echoed = if request.echo { app.tokenizer.decode(&prompt).unwrap_or_default() } else { String::new() };
     let stops = [special::END_OF_TEXT, special::RETURN, special::CALL];
-    let events = submit(&app, Prompt::of(prompt), "prompt", sampling, choice.tokens_max(&app, count), &stops)?;
+    let prompt = Prompt { ids: prompt, param: "prompt", constraint: None };
+    let events = submit(&app, prompt, sampling, choice.tokens_max(&app, count), &stops)?;
     let answer = Answer::of_text(events, deadline, app.tokenizer, stop, count);
     let shell = json!({
         "id": format!("cmpl-{:016x}", super::chat::unique()),
@@ -105,38 +107,13 @@ fn events_of(
     echoed: String,
     usage: bool,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
-    let first = (!echoed.is_empty()).then(|| super::chat::event(&shell, &[("choices", choice(&echoed, None))]));
-    let state = (answer, first.into_iter().collect::<std::collections::VecDeque<_>>(), false);
-    stream::unfold(state, move |(mut answer, mut ready, mut over)| {
-        let shell = shell.clone();
-        async move {
-            loop {
-                if let Some(event) = ready.pop_front() {
-                    return Some((Ok(event), (answer, ready, over)));
-                }
-                if over {
-                    return None;
-                }
-                match answer.next().await {
-                    Ok(Piece::Text(text, _)) => {
-                        ready.push_back(super::chat::event(&shell, &[("choices", choice(&text, None))]));
-                    }
-                    Ok(Piece::End(end)) => {
-                        ready.push_back(super::chat::event(&shell, &[("choices", choice("", Some(end.reason)))]));
-                        if usage {
-                            let fields = [("choices", json!([])), ("usage", end.usage.json())];
-                            ready.push_back(super::chat::event(&shell, &fields));
-                        }
-                        ready.push_back(Event::default().data("[DONE]"));
-                        over = true;
-                    }
-                    Ok(Piece::Thought(_) | Piece::Call { .. }) => {}
-                    Err(error) => {
-                        ready.push_back(Event::default().data(error.json().to_string()));
-                        over = true;
-                    }
-                }
-            }
+    let first = (!echoed.is_empty()).then(|| event(&shell, &[("choices", choice(&echoed, None))]));
+    stream::events_of(answer, first.into_iter().collect(), move |piece| match piece {
+        Piece::Text(text, _) => vec![event(&shell, &[("choices", choice(text, None))])],
+        Piece::End(end) => {
+            let last = event(&shell, &[("choices", choice("", Some(end.reason)))]);
+            [last].into_iter().chain(usage.then(|| usage_event(&shell, end.usage))).collect()
         }
+        Piece::Thought(_) | Piece::Call { .. } => Vec::new(),
     })
 }

@@ -121,6 +121,7 @@ impl From<SubmitError> for ApiError {
             }
             SubmitError::Sampling(error) => error.into(),
             SubmitError::Empty | SubmitError::TokenOutOfRange { .. } => Self::invalid(Some("prompt"), message),
+            SubmitError::Vocabulary { .. } => Self::invalid(None, message),
             SubmitError::NoTokens => Self::invalid(Some("max_tokens"), message),
             SubmitError::Stopped(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", Some("engine_stopped"), message)

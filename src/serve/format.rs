@@ -11,11 +11,12 @@
 //! {"type":"object",…}
 //! ```
 //!
-//! and nothing else: no grammar binds its tokens.  An answer that should be JSON and is not says so in its `warnings`.
+//! and the answer is held to it token by token: see [`form`](super::form).
 
 use serde::Deserialize;
 
 use super::error::ApiError;
+use super::form::Hold;
 use crate::generate::harmony::json::Json as Schema;
 
 /// How the answer should look.
@@ -23,8 +24,8 @@ use crate::generate::harmony::json::Json as Schema;
 pub(super) enum Format {
     /// As it comes.
     Text,
-    /// JSON of this kind.
-    Json(Named),
+    /// JSON of this kind; its schema is in this field.
+    Json(Named, String),
 }
 
 /// A schema and what it is called.
@@ -44,18 +45,19 @@ pub(super) struct ChatFormat {
 
 impl ChatFormat {
     pub(super) fn read(self) -> Result<Format, ApiError> {
-        of(&self.r#type, self.json_schema, "response_format")
+        of(&self.r#type, self.json_schema, "response_format", "response_format.json_schema.schema")
     }
 }
 
-/// The format called `kind`; `param` is the field that says so.
-pub(super) fn of(kind: &str, named: Option<Named>, param: &str) -> Result<Format, ApiError> {
+/// The format called `kind`; `param` is the field that says so, `place` the one of a schema.
+pub(super) fn of(kind: &str, named: Option<Named>, param: &str, place: &str) -> Result<Format, ApiError> {
     match (kind, named) {
         ("text", _) => Ok(Format::Text),
         ("json_object", _) => {
             let description = Some("The answer is one JSON object and nothing else.".into());
             let schema = Schema::Object(vec![("type".into(), Schema::String("object".into()))]);
-            Ok(Format::Json(Named { name: "json_object".into(), description, schema: Some(schema) }))
+            let named = Named { name: "json_object".into(), description, schema: Some(schema) };
+            Ok(Format::Json(named, param.into()))
         }
         ("json_schema", Some(named)) => {
             let name = named.name.as_str();
@@ -63,7 +65,7 @@ pub(super) fn of(kind: &str, named: Option<Named>, param: &str) -> Result<Format
                 let message = format!("a format's name is letters, digits, `_` or `-`, not `{name}`");
                 return Err(ApiError::invalid(Some(param), message));
             }
-            Ok(Format::Json(named))
+            Ok(Format::Json(named, place.into()))
         }
         ("json_schema", None) => {
             Err(ApiError::invalid(Some(param), format!("`{param}` is json_schema, but there is no schema with a name")))
@@ -76,9 +78,20 @@ pub(super) fn of(kind: &str, named: Option<Named>, param: &str) -> Result<Format
 }
 
 impl Format {
+    /// What binds the answer.
+    pub(super) fn hold(&self) -> Hold {
+        match self {
+            Format::Text => Hold::Nothing,
+            Format::Json(named, place) => {
+                let any = || Schema::Object(Vec::new());
+                Hold::Schema(named.schema.clone().unwrap_or_else(any), place.clone())
+            }
+        }
+    }
+
     /// What the model is told of it.
     pub(super) fn section(&self) -> Option<String> {
-        let Format::Json(named) = self else { return None };
+        let Format::Json(named, _) = self else { return None };
         let mut text = format!("# Response Formats\n\n## {}\n\n", named.name);
         for line in named.description.iter().flat_map(|description| description.lines()) {
             text += &format!("// {line}\n");

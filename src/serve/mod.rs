@@ -22,6 +22,7 @@ mod chat;
 mod completions;
 pub mod error;
 pub mod files;
+mod form;
 mod format;
 mod limits;
 mod listen;
@@ -31,6 +32,7 @@ mod patient;
 mod prompt;
 mod request;
 mod responses;
+mod stream;
 mod traffic;
 mod watch;
 
@@ -44,12 +46,14 @@ use axum::middleware;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 pub use self::limits::Limits;
 pub use self::listen::Ended;
 
 use self::error::ApiError;
 use self::traffic::Traffic;
+use crate::generate::constraint;
 use crate::generate::engine::Engine;
 use crate::generate::tokenizer::Tokenizer;
 
@@ -70,6 +74,9 @@ pub struct ServeOptions {
     pub limits: Limits,
 }
 
+/// Schemas that are compiled at once: one that means ill takes seconds, and leaves the other cores alone.
+const COMPILERS: usize = 2;
+
 /// What every handler sees.
 struct App {
     engine: Engine,
@@ -77,6 +84,8 @@ struct App {
     tokenizer: Tokenizer,
     responses: responses::store::Store,
     traffic: Traffic,
+    /// Schemas that may be compiled at once.
+    compilers: Arc<Semaphore>,
 }
 
 type Shared = Arc<App>;
@@ -94,7 +103,10 @@ pub async fn serve(
         tokenizer: Tokenizer::o200k_harmony(),
         responses: Default::default(),
         traffic: Traffic::default(),
+        compilers: Arc::new(Semaphore::new(COMPILERS)),
     });
+    // Before anybody asks for it.
+    tokio::task::spawn_blocking(constraint::prepare);
     let refusal = Router::new().fallback(|| async { ApiError::crowded() });
     listen::listen(listener, app.clone(), routes(&app), watched(refusal, &app), shutdown).await
 }

@@ -1,9 +1,9 @@
-//! What the model is asked: a system message, the developer's, what was said, and how its answer begins.
+//! What the model is asked: a system message, the developer's, and what was said.
 
 use super::calls::Calls;
 use super::error::ApiError;
 use super::format::Format;
-use crate::generate::engine::Beginnings;
+use crate::generate::constraint::Constraint;
 use crate::generate::harmony::{
     Analysis, Content, Conversation, DeveloperContent, Message, ReasoningEffort, Renderer, Role, SystemContent,
 };
@@ -18,21 +18,14 @@ pub(super) struct Ask {
     pub(super) said: Vec<Message>,
 }
 
-/// The prompt, and the answer's beginning.
+/// A prompt, and what its answer must be.
 pub(super) struct Prompt {
-    /// Its tokens; the last of them are `begun`.
+    /// Its tokens.
     pub(super) ids: Vec<u32>,
-    /// What of the answer the prompt holds already.
-    pub(super) begun: Vec<u32>,
-    /// How it may go on from there.
-    pub(super) beginnings: Beginnings,
-}
-
-impl Prompt {
-    /// A prompt whose answer is free.
-    pub(super) fn of(ids: Vec<u32>) -> Self {
-        Self { ids, begun: Vec::new(), beginnings: Beginnings::default() }
-    }
+    /// The field that they come from.
+    pub(super) param: &'static str,
+    /// What binds the answer, if anything does.
+    pub(super) constraint: Option<Constraint>,
 }
 
 /// `reasoning_effort`, or `reasoning.effort`; `param` is the field.
@@ -45,19 +38,10 @@ pub(super) fn effort(name: Option<&str>, param: &str) -> Result<ReasoningEffort,
 
 impl Ask {
     /// Its tokens; `param` is the field that holds the conversation.
-    pub(super) fn prompt(self, tokenizer: Tokenizer, param: &str) -> Result<Prompt, ApiError> {
-        let invalid = |reason: String| ApiError::invalid(Some(param), reason);
-        let mut beginnings = self.calls.beginnings(tokenizer).map_err(|e| invalid(e.to_string()))?;
-        let mut ids = Renderer::new(tokenizer)
+    pub(super) fn ids(self, tokenizer: Tokenizer, param: &str) -> Result<Vec<u32>, ApiError> {
+        Renderer::new(tokenizer)
             .for_completion(&self.conversation(), Role::Assistant, Analysis::DropAnswered)
-            .map_err(|e| invalid(e.to_string()))?;
-        // What all beginnings share needs no choice: it is part of the prompt, and runs in one pass.
-        let shared = shared_prefix(&beginnings);
-        let begun = beginnings.first().map_or(Vec::new(), |first| first[..shared].to_vec());
-        ids.extend(&begun);
-        beginnings.iter_mut().for_each(|beginning| drop(beginning.drain(..shared)));
-        beginnings.retain(|beginning| !beginning.is_empty());
-        Ok(Prompt { ids, begun, beginnings: Beginnings::one_of(beginnings) })
+            .map_err(|e| ApiError::invalid(Some(param), e.to_string()))
     }
 
     fn conversation(self) -> Conversation {
@@ -89,11 +73,4 @@ fn developer(instructions: &[String], calls: &Calls, format: &Format) -> Option<
         Some(section) => message.content.push(format!("\n\n{section}").into()),
     }
     Some(message)
-}
-
-/// Tokens that all of `sequences` begin with.
-fn shared_prefix(sequences: &[Vec<u32>]) -> usize {
-    let Some((first, others)) = sequences.split_first() else { return 0 };
-    let agree = |other: &Vec<u32>| first.iter().zip(other).take_while(|(a, b)| a == b).count();
-    others.iter().map(agree).min().unwrap_or(first.len())
 }

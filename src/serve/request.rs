@@ -146,19 +146,18 @@ impl Sink for Pipe {
     }
 }
 
-/// Queues a prompt; `param` is the field that it comes from.  The channel holds at most as many events as tokens were
-/// allowed.
+/// Queues a prompt.  The channel holds at most as many events as tokens were allowed.
 pub(super) fn submit(
     app: &App,
     prompt: Prompt,
-    param: &str,
     sampling: SamplingParams,
     max_tokens: usize,
     stop_tokens: &[u32],
 ) -> Result<UnboundedReceiver<EngineEvent>, ApiError> {
     let (sender, receiver) = unbounded_channel();
     let (sink, stop_tokens) = (Box::new(Pipe(sender)), stop_tokens.to_vec());
-    let job = Job { prompt: prompt.ids, sampling, max_tokens, stop_tokens, beginnings: prompt.beginnings, sink };
+    let Prompt { ids, param, constraint } = prompt;
+    let job = Job { prompt: ids, sampling, max_tokens, stop_tokens, constraint, sink };
     app.engine.submit(job).map_err(|error| match error {
         SubmitError::Empty | SubmitError::TooLong { .. } | SubmitError::TokenOutOfRange { .. } => {
             ApiError::from(error).at(param)

@@ -120,6 +120,35 @@ fn what_cannot_be_generated_is_refused() {
 }
 
 #[test]
+fn an_answer_is_held_to_a_schema() {
+    let bench = Bench::new("T1");
+    let (model, talk, schema) = (bench.path("original"), bench.path("talk.json"), bench.path("schema.json"));
+    std::fs::write(&talk, CONVERSATION).expect("written");
+    let with = |text: &str, more: &[&str]| {
+        std::fs::write(&schema, text).expect("written");
+        let base = ["generate", "--model", &model, "--harmony", &talk, "--json-schema", &schema, "--json"];
+        gptoss(&[&base, more].concat())
+    };
+    // A random model thinks without end: half of the seeds answer at once.
+    let said = (0..16).find_map(|seed| {
+        let seed = seed.to_string();
+        let told = events(&with(r#"{"enum": ["yes", "no"]}"#, &["--seed", &seed, "--max-tokens", "16"]));
+        let done = told.last().expect("an end");
+        let text = |event: &Value| (event["place"] == "final").then(|| event["text"].as_str().map(String::from))?;
+        (done["reason"] == "stop").then(|| told.iter().filter_map(text).collect::<String>())
+    });
+    let said = said.expect("a seed that answers");
+    assert!(["\"yes\"", "\"no\""].contains(&said.trim()), "{said}");
+    refused(&with(r#"{"not": {}}"#, &[]), 3, "schema.json: the schema cannot be enforced");
+    refused(&with("{", &[]), 3, "schema.json");
+    let bare = ["generate", "--model", &model, "--prompt", "x", "--json-object"];
+    assert_eq!(gptoss(&bare).code, 2, "a text has no header that an answer could stand behind");
+    let small = Bench::new("small-vocab");
+    let small = ["generate", "--model", &small.path("original"), "--harmony", &talk, "--json-object"];
+    refused(&gptoss(&small), 3, "1024");
+}
+
+#[test]
 fn a_chat_keeps_and_saves_what_was_said() {
     let bench = Bench::new("T1");
     let (model, file) = (bench.path("original"), bench.path("talk.json"));

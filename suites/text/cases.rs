@@ -28,6 +28,11 @@ fn sampling() {
 }
 
 #[test]
+fn constraint() {
+    all_pass("text/constraint");
+}
+
+#[test]
 fn engine() {
     all_pass("text/engine");
 }

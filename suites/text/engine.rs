@@ -6,10 +6,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use gptoss::checkpoint::Layout;
-use gptoss::generate::engine::{Beginnings, Engine, EngineError, EngineEvent, EngineOptions, Job, Sink, SubmitError};
+use gptoss::generate::constraint::{Constraint, Form, Text};
+use gptoss::generate::engine::{Engine, EngineError, EngineEvent, EngineOptions, Job, Sink, SubmitError};
 use gptoss::generate::sampling::SamplingParams;
 use gptoss::generate::session::{Session, SessionOptions};
 use gptoss::generate::stop::FinishReason;
+use gptoss::generate::tokenizer::Tokenizer;
 use gptoss::generate::turn::Turn;
 use gptoss::models::gpt_oss::GptOss;
 use gptoss::open::AnyCheckpoint;
@@ -76,7 +78,7 @@ fn submit(engine: &Engine, prompt: &[u32], sampling: &SamplingParams, max: usize
         sampling: sampling.clone(),
         max_tokens: max,
         stop_tokens: Vec::new(),
-        beginnings: Beginnings::default(),
+        constraint: None,
         sink: Box::new(Listener(sender, open.clone())),
     })?;
     Ok(Stream { events, open })
@@ -178,32 +180,6 @@ fn a_full_queue_refuses_and_closed_streams_leave_nothing() {
 }
 
 #[test]
-fn an_output_begins_as_it_must() {
-    let engine = engine(1, 4);
-    let begin = |sequences: &[&[u32]], seed: u64, max: usize| {
-        let (sender, events) = channel();
-        let sampling = SamplingParams { seed, ..SamplingParams::default() };
-        let beginnings = Beginnings::one_of(sequences.iter().map(|sequence| sequence.to_vec()).collect());
-        let sink = Box::new(Listener(sender, Arc::new(AtomicBool::new(true))));
-        let job = Job { prompt: vec![1, 2, 3], sampling, max_tokens: max, stop_tokens: Vec::new(), beginnings, sink };
-        engine.submit(job)?;
-        Ok::<_, SubmitError>(Stream { events, open: Arc::default() }.whole().0)
-    };
-    let sequences: [&[u32]; 3] = [&[7, 8, 9], &[7, 5, 6, 4], &[11, 1]];
-    let mut chosen = [0; 3];
-    for seed in 0..40 {
-        let ids = begin(&sequences, seed, 6).expect("room");
-        let which = sequences.iter().position(|sequence| ids.starts_with(sequence));
-        chosen[which.unwrap_or_else(|| panic!("{ids:?}"))] += 1;
-    }
-    assert!(chosen.iter().all(|&count| count > 0), "the model chooses among all: {chosen:?}");
-    // Cut off inside of it; and a token without a row is refused.
-    assert_eq!(begin(&sequences[..1], 0, 2), Ok(vec![7, 8]));
-    let far = SubmitError::TokenOutOfRange { id: 9999, position: 3, vocab: model().vocab_rows() };
-    assert_eq!(begin(&[&[7, 9999]], 0, 2), Err(far));
-}
-
-#[test]
 fn what_cannot_run_is_refused() {
     let engine = engine(1, 1);
     let refused = |prompt: &[u32], max, sampling: &SamplingParams| submit(&engine, prompt, sampling, max).err();
@@ -214,6 +190,13 @@ fn what_cannot_run_is_refused() {
     assert_eq!(refused(&[1, 9999], 5, &greedy()), Some(far));
     let hot = SamplingParams { temperature: 9.0, ..SamplingParams::default() };
     assert!(matches!(refused(&[1], 5, &hot), Some(SubmitError::Sampling(_))));
+    // Its vocabulary lacks Harmony's tokens.
+    let form = Form { answer: Some(Text::Free), calls: Vec::new() };
+    let constraint = Constraint::new(form, Tokenizer::o200k_harmony()).ok();
+    let (sender, _events) = channel();
+    let sink = Box::new(Listener(sender, Arc::default()));
+    let job = Job { prompt: vec![1], sampling: greedy(), max_tokens: 5, stop_tokens: Vec::new(), constraint, sink };
+    assert_eq!(engine.submit(job), Err(SubmitError::Vocabulary { vocab: model().vocab_rows() }));
     // The context ends what would go on.
     let (ids, reason, _) = submit(&engine, &prompt(508, 1024), &greedy(), 100).expect("room").whole();
     assert_eq!((ids.len(), reason), (5, FinishReason::Length));
@@ -252,7 +235,7 @@ fn a_scheduler_that_fails_leaves_nobody_waiting() {
         sampling: greedy(),
         max_tokens: 4,
         stop_tokens: Vec::new(),
-        beginnings: Beginnings::default(),
+        constraint: None,
         sink,
     };
     engine.submit(job(Box::new(Broken))).expect("room");

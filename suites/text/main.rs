@@ -2,6 +2,7 @@
 
 mod cases;
 mod client;
+mod constraint;
 mod engine;
 mod faults;
 mod goldens;

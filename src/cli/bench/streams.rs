@@ -18,7 +18,7 @@ use super::{BenchArgs, Spread, show};
 use crate::cli::model::engine_failure;
 use crate::cli::{Failure, Outcome};
 use crate::exit::Exit;
-use crate::generate::engine::{Beginnings, Engine, EngineEvent, EngineOptions, Job, Sink};
+use crate::generate::engine::{Engine, EngineEvent, EngineOptions, Job, Sink};
 use crate::generate::sampling::SamplingParams;
 
 /// Tokens of each stream's own prompt.
@@ -186,14 +186,7 @@ impl<'a> Streams<'a> {
     fn submit(&self, stream: usize, prompt: Vec<u32>, max_tokens: usize) -> Result<(), Failure> {
         let sink = Clocked { stream, to: self.to.clone(), open: self.open.clone() };
         let sampling = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
-        let job = Job {
-            prompt,
-            sampling,
-            max_tokens,
-            stop_tokens: Vec::new(),
-            beginnings: Beginnings::default(),
-            sink: Box::new(sink),
-        };
+        let job = Job { prompt, sampling, max_tokens, stop_tokens: Vec::new(), constraint: None, sink: Box::new(sink) };
         self.engine.submit(job).map_err(|e| Failure::new(Exit::Input, e, "a longer --context"))
     }
 

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{EngineEvent, Job, Waiting};
+use crate::generate::constraint::{Allowed, Constraint, ConstraintError};
 use crate::generate::sampling::{SampleError, Sampler};
 use crate::generate::stop::FinishReason;
 
@@ -21,6 +22,10 @@ pub(super) struct Lane {
 pub(super) struct Running {
     job: Job,
     sampler: Sampler,
+    /// What the constraint allows next, if that was found out beforehand.
+    allowed: Option<Result<Allowed, ConstraintError>>,
+    /// Logits without the tokens that it rules out.
+    masked: Vec<f32>,
     /// Tokens that are not in the caches yet: the rest of the prompt, or the token just chosen.
     pub(super) pending: Vec<u32>,
     pub(super) generated: usize,
@@ -30,6 +35,15 @@ pub(super) struct Running {
     pub(super) admitted: Instant,
     /// When it was admitted: prompts go in in that order.
     pub(super) order: u64,
+}
+
+/// Why there is no next token.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ChooseError {
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
 }
 
 impl Lane {
@@ -42,18 +56,30 @@ impl Lane {
 
 impl Running {
     /// A sequence whose first `cached` tokens are in the caches.
-    pub(super) fn new(waiting: Waiting, cached: usize, vocab: usize, order: u64) -> Result<Self, (Job, String)> {
+    pub(super) fn new(waiting: Waiting, cached: usize, vocab: usize, order: u64) -> Result<Self, Box<(Job, String)>> {
         let Waiting { job, since: submitted } = waiting;
         let sampler = Sampler::new(job.sampling.clone(), vocab).map_err(|e| e.to_string()).and_then(|mut sampler| {
             sampler.push_prompt(&job.prompt).map_err(|e| e.to_string())?;
             Ok(sampler)
         });
         match sampler {
-            Err(reason) => Err((job, reason)),
+            Err(reason) => Err(Box::new((job, reason))),
             Ok(sampler) => {
                 let pending = job.prompt[cached..].to_vec();
+                let (allowed, masked) = (None, Vec::new());
                 let (cached_prompt_tokens, admitted) = (cached, Instant::now());
-                Ok(Self { job, sampler, pending, generated: 0, cached_prompt_tokens, submitted, admitted, order })
+                Ok(Self {
+                    job,
+                    sampler,
+                    allowed,
+                    masked,
+                    pending,
+                    generated: 0,
+                    cached_prompt_tokens,
+                    submitted,
+                    admitted,
+                    order,
+                })
             }
         }
     }
@@ -67,16 +93,31 @@ impl Running {
         self.job.sink.is_open()
     }
 
-    /// Chooses the next token from `logits` and tells it; why it ends here, if it does.
-    pub(super) fn choose(&mut self, logits: &[f32], room: usize) -> Result<Option<FinishReason>, SampleError> {
-        let sampled = self.sampler.sample(&self.job.beginnings.mask(logits))?;
+    /// Finds out what may be chosen next, for which no logits are needed.
+    pub(super) fn prepare(&mut self) {
+        self.allowed = self.job.constraint.as_mut().map(Constraint::allowed);
+    }
+
+    /// Chooses the next token from `logits`, and tells it; why it ends here, if it does.
+    pub(super) fn choose(&mut self, logits: &[f32], room: usize) -> Result<Option<FinishReason>, ChooseError> {
+        let sampled = match &mut self.job.constraint {
+            None => self.sampler.sample(logits)?,
+            Some(constraint) => {
+                let allowed = self.allowed.take().unwrap_or_else(|| constraint.allowed());
+                allowed?.mask(logits, &mut self.masked);
+                self.sampler.sample_masked(&self.masked, logits)?
+            }
+        };
         let (id, logprob, top) = (sampled.token, sampled.logprob, sampled.top_logprobs.to_vec());
         self.generated += 1;
-        self.job.beginnings.push(id);
         self.pending.clear();
         self.pending.push(id);
+        if let Some(constraint) = &mut self.job.constraint {
+            constraint.take(id)?;
+        }
+        let is_over = self.job.constraint.as_ref().is_some_and(Constraint::is_over);
         self.job.sink.event(EngineEvent::Token { id, logprob, top });
-        Ok(if self.job.stop_tokens.contains(&id) {
+        Ok(if is_over || self.job.stop_tokens.contains(&id) {
             Some(FinishReason::Stop)
         } else if self.generated >= self.job.max_tokens || room == 0 {
             Some(FinishReason::Length)

@@ -8,9 +8,9 @@
 //! * Jobs wait in a bounded queue; a full one refuses at once.
 //! * As much of prompts enters as lets a step take at most twice what it takes without: other streams slow down to half at
 //!   most.
+//! * A sequence that cannot go on, for its constraint allows nothing, ends alone.
 //! * **Invariant:** a sequence whose sink has closed has no lane one step later.
 
-mod beginning;
 mod lane;
 mod pace;
 mod scheduler;
@@ -21,8 +21,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub use self::beginning::Beginnings;
 use self::scheduler::Scheduler;
+use crate::generate::constraint::{Constraint, ROWS_MIN};
 use crate::generate::sampling::{ParamError, SamplingParams, TokenLogprob};
 use crate::generate::session::CHUNK_MAX;
 use crate::generate::stop::FinishReason;
@@ -61,7 +61,7 @@ pub enum EngineEvent {
         /// Tokens of the prompt that were in the caches already.
         cached_prompt_tokens: usize,
     },
-    /// The end, for the engine has failed.
+    /// The end, for the engine has failed, or this sequence cannot go on.
     Failed(String),
 }
 
@@ -83,8 +83,8 @@ pub struct Job {
     pub max_tokens: usize,
     /// Tokens that end it.
     pub stop_tokens: Vec<u32>,
-    /// What it must begin with.
-    pub beginnings: Beginnings,
+    /// What it must be; without, whatever the model says.
+    pub constraint: Option<Constraint>,
     /// Who listens.
     pub sink: Box<dyn Sink>,
 }
@@ -125,6 +125,12 @@ pub enum SubmitError {
     /// The parameters are out of range.
     #[error(transparent)]
     Sampling(#[from] ParamError),
+    /// The model does not know the tokens that a constraint needs.
+    #[error("an answer of a given form takes a vocabulary of {ROWS_MIN} rows, the model has {vocab}")]
+    Vocabulary {
+        /// Rows of the embedding.
+        vocab: usize,
+    },
     /// The engine has ended, or failed.
     #[error("the engine has stopped: {0}")]
     Stopped(String),
@@ -351,8 +357,8 @@ impl Engine {
         if let Some(position) = job.prompt.iter().position(|&id| id as usize >= vocab) {
             return Err(SubmitError::TokenOutOfRange { id: job.prompt[position], position, vocab });
         }
-        if let Some(id) = job.beginnings.outside(vocab) {
-            return Err(SubmitError::TokenOutOfRange { id, position: tokens, vocab });
+        if job.constraint.is_some() && vocab < ROWS_MIN {
+            return Err(SubmitError::Vocabulary { vocab });
         }
         Ok(job.sampling.validate_for(vocab)?)
     }

@@ -8,11 +8,10 @@ use burn::tensor::Tensor;
 use cubecl::future::block_on;
 use rayon::prelude::*;
 
-use super::lane::{Lane, Running};
+use super::lane::{ChooseError, Lane, Running};
 use super::pace::Pace;
 use super::{EngineEvent, EngineOptions, Shared};
 use crate::device::DeviceError;
-use crate::generate::sampling::SampleError;
 use crate::generate::stop::FinishReason;
 use crate::models::gpt_oss::{GptOss, Segment};
 use crate::nn::kv_cache::KvCache;
@@ -118,7 +117,10 @@ impl Scheduler {
             lane.tokens.truncate(cached);
             match Running::new(waiting, cached, self.model.vocab_rows(), self.steps) {
                 Ok(running) => lane.running = Some(running),
-                Err((mut job, reason)) => job.sink.event(EngineEvent::Failed(reason)),
+                Err(refused) => {
+                    let (mut job, reason) = *refused;
+                    job.sink.event(EngineEvent::Failed(reason));
+                }
             }
             self.count(&self.shared.counters.cached_tokens, cached);
         }
@@ -155,7 +157,10 @@ impl Scheduler {
         let segments: Vec<Segment> =
             parts.iter().map(|part| Segment { lane: part.lane, tokens: pending(part) }).collect();
         let x = block_on(self.model.hidden(&segments, &mut self.cache, None))?;
-        let logits = self.logits(x, &parts)?;
+        let logits = self.logits(x, &parts);
+        // While the device computes them.
+        self.prepare(&parts);
+        let logits = self.read(logits)?;
         self.take(&parts);
         self.choose(&parts, &logits);
         let entered = parts.iter().filter(|part| part.enters).map(|part| part.tokens).sum();
@@ -169,8 +174,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Logits of the last row of every part that chooses, in their order.
-    fn logits(&self, x: Tensor<2>, parts: &[Part]) -> Result<Vec<f32>, DeviceError> {
+    /// Logits of the last row of every part that chooses, in their order; none where prompts only go on.
+    fn logits(&self, x: Tensor<2>, parts: &[Part]) -> Option<Tensor<2>> {
         let mut runs: Vec<(usize, usize)> = Vec::new();
         let mut end = 0;
         for part in parts {
@@ -184,15 +189,40 @@ impl Scheduler {
         let mut rows: Vec<Tensor<2>> =
             runs.into_iter().map(|(first, count)| x.clone().narrow(0, first, count)).collect();
         let chosen = match rows.len() {
-            0 => {
-                // Prompts go on: nothing is chosen, and nothing would wait for the device.
-                self.model.compute().wait();
-                return Ok(Vec::new());
-            }
+            0 => return None,
             1 => rows.remove(0),
             _ => Tensor::cat(rows, 0),
         };
-        block_on(self.model.compute().read_floats(self.model.logits(&chosen, None)))
+        Some(self.model.logits(&chosen, None))
+    }
+
+    /// Waits for the device.
+    fn read(&self, logits: Option<Tensor<2>>) -> Result<Vec<f32>, DeviceError> {
+        match logits {
+            Some(logits) => block_on(self.model.compute().read_floats(logits)),
+            None => {
+                self.model.compute().wait();
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Finds out, side by side, which tokens the sequences that choose may choose.
+    fn prepare(&mut self, parts: &[Part]) {
+        let row_of = self.rows(parts);
+        self.lanes.par_iter_mut().zip(&row_of).for_each(|(lane, row)| {
+            if let (Some(running), Some(_)) = (&mut lane.running, row) {
+                running.prepare();
+            }
+        });
+    }
+
+    /// Of each lane, the row of the logits from which it chooses, if it does.
+    fn rows(&self, parts: &[Part]) -> Vec<Option<usize>> {
+        let mut row_of = vec![None; self.lanes.len()];
+        let choosing = parts.iter().filter(|part| part.chooses);
+        choosing.enumerate().for_each(|(row, part)| row_of[part.lane] = Some(row));
+        row_of
     }
 
     /// What was pending is in the caches now.
@@ -210,12 +240,8 @@ impl Scheduler {
 
     /// Samples every sequence that has logits, side by side, and ends those that are done.
     fn choose(&mut self, parts: &[Part], logits: &[f32]) {
-        let vocab = self.model.vocab_rows();
-        let mut row_of = vec![None; self.lanes.len()];
-        let choosing = parts.iter().filter(|part| part.chooses);
-        choosing.enumerate().for_each(|(row, part)| row_of[part.lane] = Some(row));
-        let context = self.options.context;
-        let chosen: Vec<Option<Result<Option<FinishReason>, SampleError>>> = self
+        let (vocab, row_of, context) = (self.model.vocab_rows(), self.rows(parts), self.options.context);
+        let chosen: Vec<Option<Result<Option<FinishReason>, ChooseError>>> = self
             .lanes
             .par_iter_mut()
             .zip(&row_of)

@@ -1,10 +1,13 @@
 //! From logits to a token.
 //!
 //! ```text
-//! logits ─► bias ─► repetition ─► frequency, presence ─► temperature ─► top-k ─► top-p ─► min-p ─► draw
-//!   │              penalties                                       filters                        draw
+//! logits ─► mask ─► bias ─► repetition ─► frequency, presence ─► temperature ─► top-k ─► top-p ─► min-p ─► draw
+//!   │                       penalties                                       filters                        draw
 //!   └─► logprobs: of the model, before all of it
 //! ```
+//!
+//! The mask is −∞ for tokens that a [constraint](super::constraint) rules out: no bias brings them back, and the filters count
+//! what is left.  Log-probabilities are those of the model without it.
 //!
 //! The order is that of transformers (`_get_logits_processor`), with OpenAI's additive penalties after the repetition
 //! penalty.  gpt-oss's own reference has temperature alone.
@@ -112,11 +115,21 @@ impl Sampler {
     /// −∞ is never chosen; NaN, +∞ and nothing but −∞ are errors.  Takes one uniform number of the seed, or none if
     /// greedy.
     pub fn sample(&mut self, logits: &[f32]) -> Result<Sampled<'_>, SampleError> {
-        if self.params.is_greedy() && !self.params.moves_logits() && logits.len() == self.vocab {
-            let (token, margin) = draw::largest(logits)?;
+        self.sample_masked(logits, logits)
+    }
+
+    /// As [`Self::sample`], from `masked`: the model's `logits` with −∞ in place of tokens that are ruled out.
+    ///
+    /// Log-probabilities are those of `logits`.
+    pub fn sample_masked(&mut self, masked: &[f32], logits: &[f32]) -> Result<Sampled<'_>, SampleError> {
+        if logits.len() != masked.len() {
+            return Err(SampleError::Length { found: logits.len(), vocab: masked.len() });
+        }
+        if self.params.is_greedy() && !self.params.moves_logits() && masked.len() == self.vocab {
+            let (token, margin) = draw::largest(masked)?;
             return Ok(self.chosen(logits, token, margin));
         }
-        self.prepare(logits)?;
+        self.prepare(masked)?;
         let uniform = if self.params.is_greedy() { 0.0 } else { self.uniforms.draw() };
         Ok(self.choose(logits, uniform))
     }
@@ -172,7 +185,7 @@ impl Sampler {
         }
     }
 
-    /// Chooses among the candidates at hand.
+    /// Chooses among the candidates at hand; `logits` are the model's.
     fn choose(&mut self, logits: &[f32], uniform: f64) -> Sampled<'_> {
         let (token, margin) = if self.params.is_greedy() {
             draw::greedy(&self.ranked, &self.params)

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::unbounded_channel;
 
-use super::{Answer, End, Manner, Piece};
+use super::{Answer, End, Piece};
 use crate::generate::engine::EngineEvent;
 use crate::generate::harmony::{Mode, Role, StreamParser};
 use crate::generate::stop::{FinishReason, TextStop};
@@ -35,14 +35,14 @@ fn ids(script: &str) -> Vec<u32> {
     Tokenizer::o200k_harmony().encode_with_all_specials(script).expect("ids")
 }
 
-fn told(ids: &[u32], reason: FinishReason, stop: &[String], manner: &Manner) -> Told {
+fn told(ids: &[u32], reason: FinishReason, stop: &[String], calls_max: usize) -> Told {
     let (sender, events) = unbounded_channel();
     let token = |id: &u32| EngineEvent::Token { id: *id, logprob: None, top: Vec::new() };
     let end = EngineEvent::Done { reason, cached_prompt_tokens: 3 };
     ids.iter().map(token).chain([end]).for_each(|event| sender.send(event).expect("it is read"));
     let (deadline, tokenizer) = (Instant::now() + Duration::from_secs(60), Tokenizer::o200k_harmony());
     let stop = TextStop::new(stop).expect("stop strings");
-    let mut answer = Answer::of_messages(events, deadline, tokenizer, stop, 5, manner);
+    let mut answer = Answer::of_messages(events, deadline, tokenizer, stop, 5, calls_max);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
         let mut told = Told::default();
@@ -64,12 +64,11 @@ fn told(ids: &[u32], reason: FinishReason, stop: &[String], manner: &Manner) -> 
     })
 }
 
-fn free() -> Manner {
-    Manner { calls_max: usize::MAX, ..Manner::default() }
-}
+/// As many calls as there are.
+const FREE: usize = usize::MAX;
 
-fn stopped(script: &str, manner: &Manner) -> Told {
-    told(&ids(script), FinishReason::Stop, &[], manner)
+fn stopped(script: &str, calls_max: usize) -> Told {
+    told(&ids(script), FinishReason::Stop, &[], calls_max)
 }
 
 const WELL: &str =
@@ -82,7 +81,7 @@ const MESSY: &str = "<|channel|>final<|message|>one<|channel|>analysis<|message|
 
 #[test]
 fn what_is_well_formed_is_told_without_warnings() {
-    let told = stopped(WELL, &free());
+    let told = stopped(WELL, FREE);
     assert_eq!((told.text.as_str(), told.thought.as_str(), told.reason()), ("Hi 🎈", "Think.", "stop"));
     assert!(told.codes().is_empty(), "{told:?}");
     let usage = told.end.expect("an end").usage;
@@ -91,16 +90,16 @@ fn what_is_well_formed_is_told_without_warnings() {
 
 #[test]
 fn text_in_a_header_is_told_with_what_was_wrong() {
-    let bare = stopped(NO_HEADER, &free());
+    let bare = stopped(NO_HEADER, FREE);
     assert_eq!(bare.text, "Just words, and no header");
     assert_eq!(bare.codes(), ["message-missing"]);
-    let leftover = stopped(LEFTOVER, &free());
+    let leftover = stopped(LEFTOVER, FREE);
     assert!(leftover.thought.contains("some more words") && leftover.thought.ends_with("inside"), "{leftover:?}");
     assert_eq!(leftover.codes(), ["header-leftover"]);
-    let nothing = stopped("<|return|>", &free());
+    let nothing = stopped("<|return|>", FREE);
     assert_eq!((nothing.text.as_str(), nothing.codes().len()), ("", 1), "{nothing:?}");
     // Cut off inside a header: the reason says it, and nothing else is wrong.
-    let cut = told(&ids("<|channel|>final and so"), FinishReason::Length, &[], &free());
+    let cut = told(&ids("<|channel|>final and so"), FinishReason::Length, &[], FREE);
     assert_eq!((cut.text.as_str(), cut.reason(), cut.codes().len()), ("and so", "length", 0));
 }
 
@@ -113,7 +112,7 @@ fn no_text_is_lost_wherever_the_stream_ends() {
             let mut parser = StreamParser::new(Tokenizer::o200k_harmony(), Mode::Lenient, Some(Role::Assistant));
             parser.process_all(ids[..end].iter().copied()).and_then(|()| parser.finish()).expect("lenient");
             let mut kept: Vec<String> = parser.messages().iter().map(|message| message.text()).collect();
-            let told = told(&ids[..end], FinishReason::Length, &[], &free());
+            let told = told(&ids[..end], FinishReason::Length, &[], FREE);
             let mut found = vec![told.text.clone(), told.thought.clone()];
             found.extend(told.calls.iter().map(|(_, arguments)| arguments.clone()));
             kept.retain(|text| !text.is_empty());
@@ -127,39 +126,29 @@ fn no_text_is_lost_wherever_the_stream_ends() {
 #[test]
 fn calls_are_told_as_far_as_they_are_allowed() {
     let pair = |name: &str, arguments: &str| (name.to_string(), arguments.to_string());
-    let both = stopped(TWO_CALLS, &free());
+    let both = stopped(TWO_CALLS, FREE);
     assert_eq!(both.calls, [pair("a", "{\"x\":1}"), pair("b", "{}")]);
     assert_eq!(both.reason(), "tool_calls");
-    let one = stopped(TWO_CALLS, &Manner { calls_max: 1, ..Manner::default() });
+    let one = stopped(TWO_CALLS, 1);
     assert_eq!((one.calls.as_slice(), one.reason()), (&[pair("a", "{\"x\":1}")][..], "tool_calls"));
-    let none = stopped(TWO_CALLS, &Manner::default());
+    let none = stopped(TWO_CALLS, 0);
     assert_eq!((none.calls.len(), none.text.as_str(), none.reason()), (0, "{\"x\":1}{}", "stop"));
     assert_eq!(none.codes(), ["call-not-allowed"]);
     // A lone word in a header is a recipient; said to nobody, it is not lost.
-    let word = stopped("word<|message|><|return|>", &Manner::default());
+    let word = stopped("word<|message|><|return|>", 0);
     assert_eq!(word.codes(), ["call-not-allowed"]);
     assert!(word.end.is_some_and(|end| end.warnings[0]["message"].to_string().contains("word")));
 }
 
 #[test]
-fn a_call_that_the_prompt_began_is_told_also_without_arguments() {
-    let begun = ids("<|channel|>commentary to=functions.a <|constrain|>json<|message|>");
-    let manner = Manner { begun, calls_max: 1, ..Manner::default() };
-    let told = stopped("<|call|>", &manner);
+fn a_call_without_arguments_is_told() {
+    let told = stopped("<|channel|>commentary to=functions.a <|constrain|>json<|message|><|call|>", 1);
     assert_eq!((told.calls.as_slice(), told.reason()), (&[("a".to_string(), String::new())][..], "tool_calls"));
     assert!(told.codes().is_empty(), "{told:?}");
 }
 
 #[test]
-fn an_answer_that_should_be_json_and_is_not_says_so() {
-    let manner = Manner { json: true, ..free() };
-    let answer = |text: &str| stopped(&format!("<|channel|>final<|message|>{text}<|return|>"), &manner).codes();
-    assert_eq!(answer("{\"a\": [1, 2]}"), Vec::<String>::new());
-    assert_eq!(answer("Sure: {}"), ["not-json"]);
-}
-
-#[test]
 fn a_stop_string_ends_the_answer_before_it() {
-    let told = told(&ids(WELL), FinishReason::Stop, &["i 🎈".into()], &free());
+    let told = told(&ids(WELL), FinishReason::Stop, &["i 🎈".into()], FREE);
     assert_eq!((told.text.as_str(), told.reason()), ("H", "stop"));
 }

@@ -1,14 +1,14 @@
 //! Answers as chat completions, whole or in chunks.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 
 use axum::response::sse::Event;
-use futures_util::stream::{self, Stream};
+use futures_util::stream::Stream;
 use serde_json::{Map, Value, json};
 
 use super::super::answer::{Answer, Piece};
 use super::super::error::ApiError;
+use super::super::stream::{self, event, usage_event};
 use super::unique;
 
 /// The whole answer.
@@ -55,15 +55,6 @@ fn call_id() -> String {
     format!("call_{:016x}", unique())
 }
 
-/// An event: the shell with these fields.
-pub(in crate::serve) fn event(shell: &Value, fields: &[(&str, Value)]) -> Event {
-    let mut value = shell.clone();
-    for (name, field) in fields {
-        value[*name] = field.clone();
-    }
-    Event::default().data(value.to_string())
-}
-
 /// The chunk of a piece.
 fn delta(piece: &Piece) -> Value {
     let (delta, logprobs) = match piece {
@@ -95,34 +86,12 @@ fn delta(piece: &Piece) -> Value {
 /// Server-sent events of an answer: the role, the pieces, the end, usage if asked for, `[DONE]`.
 pub(super) fn events_of(answer: Answer, shell: Value, usage: bool) -> impl Stream<Item = Result<Event, Infallible>> {
     let role = json!([{ "index": 0, "delta": { "role": "assistant", "content": "" }, "logprobs": null, "finish_reason": null }]);
-    let ready = VecDeque::from([event(&shell, &[("choices", role)])]);
-    stream::unfold((answer, ready, false), move |(mut answer, mut ready, mut over)| {
-        let shell = shell.clone();
-        async move {
-            loop {
-                if let Some(event) = ready.pop_front() {
-                    return Some((Ok(event), (answer, ready, over)));
-                }
-                if over {
-                    return None;
-                }
-                match answer.next().await {
-                    Ok(piece) => {
-                        ready.push_back(event(&shell, &[("choices", delta(&piece))]));
-                        if let Piece::End(end) = piece {
-                            if usage {
-                                ready.push_back(event(&shell, &[("choices", json!([])), ("usage", end.usage.json())]));
-                            }
-                            ready.push_back(Event::default().data("[DONE]"));
-                            over = true;
-                        }
-                    }
-                    Err(error) => {
-                        ready.push_back(Event::default().data(error.json().to_string()));
-                        over = true;
-                    }
-                }
-            }
+    let first = vec![event(&shell, &[("choices", role)])];
+    stream::events_of(answer, first, move |piece| {
+        let mut events = vec![event(&shell, &[("choices", delta(piece))])];
+        if let (Piece::End(end), true) = (piece, usage) {
+            events.push(usage_event(&shell, end.usage));
         }
+        events
     })
 }

@@ -15,15 +15,14 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-pub(super) use self::chunks::event;
 use self::messages::ChatMessage;
-use super::answer::{Answer, Manner};
+use super::answer::Answer;
 use super::calls::{Calls, FunctionDefinition, Places};
 use super::error::ApiError;
 use super::format::{ChatFormat, Format};
-use super::prompt::{Ask, effort};
+use super::prompt::{Ask, Prompt, effort};
 use super::request::{Choice, body, submit};
-use super::{App, Shared, now};
+use super::{App, Shared, form, now};
 use crate::generate::harmony::STOP_TOKENS_OF_ACTIONS;
 
 #[derive(Debug, Deserialize)]
@@ -50,7 +49,7 @@ struct ToolDefinition {
     function: Option<FunctionDefinition>,
 }
 
-const PLACES: Places = Places { function: "function.name", choice: "/function/name" };
+const PLACES: Places = Places { function: "function.name", schema: "function.parameters", choice: "/function/name" };
 
 pub(super) async fn handle(
     State(app): State<Shared>,
@@ -62,13 +61,13 @@ pub(super) async fn handle(
     let logprobs = request.logprobs.unwrap_or_default().then(|| request.top_logprobs.unwrap_or(0));
     let (sampling, stop) = (choice.sampling(logprobs)?, choice.stops()?);
     let ask = ask(request)?;
-    let (calls_max, json) = (ask.calls.max(), ask.format != Format::Text);
-    let mut prompt = ask.prompt(app.tokenizer, "messages")?;
-    let manner = Manner { begun: std::mem::take(&mut prompt.begun), calls_max, json };
-    let (count, deadline) = (prompt.ids.len(), Instant::now() + app.options.request_time_max);
+    let (calls_max, deadline) = (ask.calls.max(), Instant::now() + app.options.request_time_max);
+    let constraint = form::constraint(&app, &ask, deadline).await?;
+    let prompt = Prompt { ids: ask.ids(app.tokenizer, "messages")?, param: "messages", constraint };
+    let count = prompt.ids.len();
     let tokens_max = choice.tokens_max(&app, count);
-    let events = submit(&app, prompt, "messages", sampling, tokens_max, &STOP_TOKENS_OF_ACTIONS)?;
-    let answer = Answer::of_messages(events, deadline, app.tokenizer, stop, count, &manner);
+    let events = submit(&app, prompt, sampling, tokens_max, &STOP_TOKENS_OF_ACTIONS)?;
+    let answer = Answer::of_messages(events, deadline, app.tokenizer, stop, count, calls_max);
     if choice.stream {
         let events = chunks::events_of(answer, shell(&app, "chat.completion.chunk"), choice.streams_usage());
         return Ok(Sse::new(events).into_response());

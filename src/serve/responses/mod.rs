@@ -34,11 +34,11 @@ use serde_json::{Value, json};
 use self::output::Output;
 use self::request::{ResponsesRequest, Turn};
 use self::store::Stored;
-use super::answer::{Answer, Manner};
+use super::answer::Answer;
 use super::error::ApiError;
-use super::format::Format;
+use super::prompt::Prompt;
 use super::request::{body, submit};
-use super::{App, Shared};
+use super::{App, Shared, form};
 use crate::generate::harmony::STOP_TOKENS_OF_ACTIONS;
 
 /// The paths.
@@ -55,13 +55,13 @@ async fn create(State(app): State<Shared>, bytes: Result<Bytes, BytesRejection>)
     let request: ResponsesRequest = body(&app, bytes)?;
     let (turn, ask) = request.read(&app)?;
     let (sampling, stop) = (turn.choice.sampling(None)?, turn.choice.stops()?);
-    let (calls_max, json) = (ask.calls.max(), ask.format != Format::Text);
-    let mut prompt = ask.prompt(app.tokenizer, "input")?;
-    let manner = Manner { begun: std::mem::take(&mut prompt.begun), calls_max, json };
-    let (count, deadline) = (prompt.ids.len(), Instant::now() + app.options.request_time_max);
+    let (calls_max, deadline) = (ask.calls.max(), Instant::now() + app.options.request_time_max);
+    let constraint = form::constraint(&app, &ask, deadline).await?;
+    let prompt = Prompt { ids: ask.ids(app.tokenizer, "input")?, param: "input", constraint };
+    let count = prompt.ids.len();
     let tokens_max = turn.choice.tokens_max(&app, count);
-    let events = submit(&app, prompt, "input", sampling, tokens_max, &STOP_TOKENS_OF_ACTIONS)?;
-    let mut answer = Answer::of_messages(events, deadline, app.tokenizer, stop, count, &manner);
+    let events = submit(&app, prompt, sampling, tokens_max, &STOP_TOKENS_OF_ACTIONS)?;
+    let mut answer = Answer::of_messages(events, deadline, app.tokenizer, stop, count, calls_max);
     let mut output = Output::begin(turn.shell.clone());
     if turn.choice.stream {
         return Ok(Sse::new(events_of(app, turn, answer, output)).into_response());
@@ -120,7 +120,7 @@ fn events_of(
 async fn count(State(app): State<Shared>, bytes: Result<Bytes, BytesRejection>) -> Result<Json<Value>, ApiError> {
     let request: ResponsesRequest = body(&app, bytes)?;
     let (_, ask) = request.read(&app)?;
-    let tokens = ask.prompt(app.tokenizer, "input")?.ids.len();
+    let tokens = ask.ids(app.tokenizer, "input")?.len();
     Ok(Json(json!({ "object": "response.input_tokens", "input_tokens": tokens })))
 }
 

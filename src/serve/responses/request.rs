@@ -78,7 +78,7 @@ pub(super) struct Turn {
     pub(super) input: Range<usize>,
 }
 
-const PLACES: Places = Places { function: "name", choice: "/name" };
+const PLACES: Places = Places { function: "name", schema: "parameters", choice: "/name" };
 
 impl ResponsesRequest {
     /// Checks it, finds what it goes on from, and says what the model is asked.
@@ -163,7 +163,7 @@ impl ResponsesRequest {
         let named = given.get("schema").zip(text("name"));
         let named =
             named.map(|(schema, name)| Named { name, description: text("description"), schema: Some(schema.clone()) });
-        format::of(given.text("type").unwrap_or_default(), named, "text.format")
+        format::of(given.text("type").unwrap_or_default(), named, "text.format", "text.format.schema")
     }
 
     /// The response's object as far as the request decides it.
@@ -202,7 +202,7 @@ impl ResponsesRequest {
     }
 }
 
-/// A tool as it is given back; nothing enforces a schema, so `strict` is what was asked for.
+/// A tool as it is given back, with the fields that were left out.
 fn tool_object(tool: &Schema) -> Value {
     let mut value = json!(tool);
     for (field, default) in [("parameters", Value::Null), ("strict", false.into())] {
@@ -222,6 +222,7 @@ fn functions(tools: &[Schema]) -> Result<Vec<FunctionDefinition>, ApiError> {
                 name: name.into(),
                 description: tool.text("description").map(String::from),
                 parameters: tool.get("parameters").filter(|schema| **schema != Schema::Null).cloned(),
+                strict: Some(tool.is_true("strict")),
             }),
             (Some("function"), None) => Err(invalid(".name", "the function's `name` is missing".into())),
             (kind, _) => {

@@ -363,6 +363,13 @@ pub const GROUPS: &[Group] = &[
         run: text::sampling::run,
     },
     Group {
+        name: "text/constraint",
+        level: Level::Text,
+        about: "An answer that must be of a form: streams may be written as far as they are, texts exactly if a JSON Schema validator \
+                accepts them, reserved ids nowhere, and draws take what is left. Red: the message names the stream or the text.",
+        run: text::constraint::run,
+    },
+    Group {
         name: "text/engine",
         level: Level::Text,
         about: "Sequences in three lanes, and one that goes on from its caches: each gives what it gives alone. Red: lanes mix, or a \

@@ -107,7 +107,7 @@ pub fn run() -> Vec<Check> {
 pub fn payload(catalogue: &[Catalogued]) -> String {
     let row = |fault: &Catalogued| {
         serde_json::json!({
-            "fault": fault.name, "about": fault.about, "caught_by": fault.named, "first_difference": fault.exact,
+            "about": fault.about, "caught_by": fault.named, "fault": fault.name, "first_difference": fault.exact,
         })
     };
     let rows: Vec<serde_json::Value> = catalogue.iter().map(row).collect();

@@ -68,6 +68,7 @@ goldens![
     "text/harmony-render",
     "text/sabotage",
     "text/sampling",
+    "text/schemas",
     "text/tokenizer",
 ];
 

@@ -19,6 +19,14 @@ fn function() -> Value {
     json!({"type": "function", "name": "get_time", "description": "Tells it.", "parameters": {"type": "object"}})
 }
 
+/// What makes the model call: a bias towards `<|channel|>`, `comment`, ` to`, and room for a header.
+fn calling(more: Value) -> Value {
+    let bias = json!({"200005": 100, "12606": 100, "316": 100});
+    let mut fields = json!({"tools": [function()], "logit_bias": bias, "max_output_tokens": 24});
+    fields.as_object_mut().expect("an object").extend(more.as_object().expect("fields").clone());
+    fields
+}
+
 fn call(method: &str, path: &str) -> Reply {
     reply(send(method, path, "secret", ""))
 }
@@ -47,8 +55,8 @@ fn nameless(output: &Value) -> Value {
 
 #[test]
 fn a_stream_of_events_builds_the_response_that_is_given_whole() {
-    let forced = json!({"tools": [function()], "tool_choice": {"type": "function", "name": "get_time"}});
-    for fields in [json!({}), forced] {
+    let forced = calling(json!({"tool_choice": {"type": "function", "name": "get_time"}}));
+    for (fields, tokens) in [(json!({}), 8), (forced, 24)] {
         let whole = post(PATH, &ask(fields.clone())).json();
         assert_eq!((&whole["object"], &whole["status"]), (&json!("response"), &json!("incomplete")), "{whole}");
         assert_eq!(whole["incomplete_details"]["reason"], "max_output_tokens");
@@ -60,7 +68,7 @@ fn a_stream_of_events_builds_the_response_that_is_given_whole() {
         let last = events.last().expect("events");
         assert_eq!(last["type"], "response.incomplete");
         assert_eq!(nameless(&last["response"]["output"]), nameless(&whole["output"]));
-        assert_eq!(last["response"]["usage"]["output_tokens"], 8);
+        assert_eq!(last["response"]["usage"]["output_tokens"], tokens);
         // Every item as its events tell it.
         for (index, item) in last["response"]["output"].as_array().expect("items").iter().enumerate() {
             let of_item = || events.iter().filter(|event| event["output_index"] == index);
@@ -89,7 +97,7 @@ fn a_response_says_what_a_chat_says() {
 
 #[test]
 fn a_conversation_goes_on_from_a_stored_response() {
-    let forced = json!({"tools": [function()], "tool_choice": "required", "instructions": "Be brief."});
+    let forced = calling(json!({"tool_choice": "required", "instructions": "Be brief."}));
     let first = post(PATH, &ask(forced)).json();
     let (id, called) = (first["id"].as_str().expect("an id"), &first["output"][0]);
     assert_eq!((&called["type"], &called["name"]), (&json!("function_call"), &json!("get_time")), "{first}");
@@ -117,6 +125,20 @@ fn a_conversation_goes_on_from_a_stored_response() {
 }
 
 #[test]
+fn a_response_follows_its_format() {
+    let schema = json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
+        "additionalProperties": false});
+    let format = json!({"format": {"type": "json_schema", "name": "verdict", "strict": true, "schema": schema}});
+    // `<|channel|>` and `final`.
+    let bias = json!({"200005": 100, "17196": 100});
+    let found = post(PATH, &ask(json!({"text": format, "logit_bias": bias, "max_output_tokens": 24}))).json();
+    assert_eq!(found["status"], "completed", "{found}");
+    let text = found["output"][0]["content"][0]["text"].as_str().expect("text");
+    crate::constraint::demand_valid(&schema.to_string(), text);
+    assert_eq!(found["text"]["format"]["strict"], true);
+}
+
+#[test]
 fn what_is_not_served_is_refused_with_its_name() {
     let cases = [
         (json!({"input": []}), "input"),
@@ -133,6 +155,14 @@ fn what_is_not_served_is_refused_with_its_name() {
         (json!({"reasoning": {"summary": "auto"}}), "reasoning.summary"),
         (json!({"text": {"format": {"type": "yaml"}}}), "text.format"),
         (json!({"text": {"format": {"type": "json_schema", "name": "x"}}}), "text.format"),
+        (
+            json!({"text": {"format": {"type": "json_schema", "name": "x", "schema": {"not": {}}}}}),
+            "text.format.schema",
+        ),
+        (
+            json!({"tools": [{"type": "function", "name": "f", "strict": true, "parameters": {"not": {}}}]}),
+            "tools[0].parameters",
+        ),
         (json!({"background": true}), "background"),
         (json!({"truncation": "auto"}), "truncation"),
         (json!({"include": ["reasoning.encrypted_content"]}), "include"),

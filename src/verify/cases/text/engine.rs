@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{LEVEL, of_cases, same_ids};
 use crate::checkpoint::Layout;
-use crate::generate::engine::{Beginnings, Engine, EngineEvent, EngineOptions, Job, Sink};
+use crate::generate::engine::{Engine, EngineEvent, EngineOptions, Job, Sink};
 use crate::generate::sampling::SamplingParams;
 use crate::generate::turn::Turn;
 use crate::models::gpt_oss::GptOss;
@@ -96,7 +96,7 @@ fn submit(engine: &Engine, prompt: &[u32]) -> Result<Receiver<EngineEvent>, Stri
         sampling: greedy(),
         max_tokens: ANSWER,
         stop_tokens: Vec::new(),
-        beginnings: Beginnings::default(),
+        constraint: None,
         sink,
     };
     engine.submit(job).map(|()| events).map_err(|e| e.to_string())

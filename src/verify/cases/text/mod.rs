@@ -1,7 +1,8 @@
-//! Text against its witnesses: ids, messages, ends, distributions, and sequences among others.
+//! Text against its witnesses: ids, messages, ends, distributions, what answers must be, and sequences among others.
 //!
 //! Each check takes what it judges as an argument, so that the catalogue can put something wrong in its place.
 
+pub mod constraint;
 pub mod engine;
 pub mod harmony;
 pub mod sampling;

@@ -1,7 +1,9 @@
-//! Wrong text: ids, renderings, readings, ends, distributions, draws and sequences, judged by the checks of `run text`.
+//! Wrong text: ids, renderings, readings, ends, distributions, draws, constraints and sequences, judged by the checks of
+//! `run text`.
 //!
 //! What is wrong is put in the place of ours, or in that of the truth; each must be caught by the one check of its kind.
 
+mod constraint;
 mod engine;
 mod reading;
 mod rendering;
@@ -9,7 +11,9 @@ mod sampling;
 mod tokens;
 
 use crate::generate::harmony::{Conversation, Message, Role};
+use crate::generate::sampling::SamplingParams;
 use crate::verify::cases::text as checks;
+use crate::verify::cases::text::constraint::{Asked, Chosen, Gate};
 use crate::verify::outcome::{Check, Outcome};
 
 pub use sampling::Quirk;
@@ -34,6 +38,14 @@ pub enum Wrong {
     Draws(fn(u64, &[f32], usize) -> Vec<u32>),
     /// Stop strings and a text in pieces to what is shown.
     Stop(fn(&[String], &[&[u8]]) -> Vec<u8>),
+    /// What is asked for to what holds an answer to it, judged by streams.
+    Streams(fn(&Asked) -> Result<Box<dyn Gate>, String>),
+    /// A schema and a text to whether it may be written.
+    Schemas(fn(&str, &str) -> Result<bool, String>),
+    /// What is asked for to what holds an answer to it, judged by ids.
+    Ids(fn(&Asked) -> Result<Box<dyn Gate>, String>),
+    /// Parameters, tokens allowed and logits to a token with its log-probability.
+    Masked(fn(&SamplingParams, &[u32], &[f32]) -> Chosen),
     /// What a sequence among others is compared with.
     Alone(fn(&[Vec<u32>], usize) -> Vec<u32>),
 }
@@ -50,7 +62,8 @@ pub struct Fault {
 
 /// Every fault of text.
 pub fn all() -> impl Iterator<Item = &'static Fault> {
-    let lists = [tokens::FAULTS, rendering::FAULTS, reading::FAULTS, sampling::FAULTS, engine::FAULTS];
+    let lists =
+        [tokens::FAULTS, rendering::FAULTS, reading::FAULTS, sampling::FAULTS, constraint::FAULTS, engine::FAULTS];
     lists.into_iter().flatten()
 }
 
@@ -66,6 +79,10 @@ impl Fault {
             Wrong::Distribution(_) => "text/sampling/distributions",
             Wrong::Draws(_) => "text/sampling/draws",
             Wrong::Stop(_) => "text/sampling/stop-strings",
+            Wrong::Streams(_) => "text/constraint/streams",
+            Wrong::Schemas(_) => "text/constraint/schemas",
+            Wrong::Ids(_) => "text/constraint/ids",
+            Wrong::Masked(_) => "text/constraint/draws",
             Wrong::Alone(_) => "text/engine/alone",
         }
     }
@@ -89,6 +106,10 @@ impl Fault {
             }),
             Wrong::Draws(draws) => checks::sampling::draw_checks(&draws),
             Wrong::Stop(shown) => checks::sampling::stop_checks(&shown),
+            Wrong::Streams(gates) => checks::constraint::stream_checks(&gates),
+            Wrong::Schemas(admits) => checks::constraint::schema_checks(&admits),
+            Wrong::Ids(gates) => checks::constraint::id_checks(&gates),
+            Wrong::Masked(choose) => checks::constraint::draw_checks(&choose),
             Wrong::Alone(alone) => checks::engine::engine_checks(&alone),
         }
     }
