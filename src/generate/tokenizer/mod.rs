@@ -16,8 +16,7 @@ use std::fmt;
 
 pub use stream::{StreamDecoder, Utf8Pieces};
 pub use vocabulary::{
-    GgufTokenizerError, Mismatch, VocabularyError, compare_gguf_merges, compare_gguf_tokens, gguf_vocabulary,
-    hf_vocabulary,
+    GgufTokenizerError, Mismatch, VocabularyError, compare_gguf_merges, compare_gguf_tokens, hf_vocabulary,
 };
 
 /// Text tokens; their ids start at 0, special tokens follow.

@@ -147,7 +147,7 @@ const UNUSED: i64 = 5;
 ///
 /// # Errors
 /// [`VocabularyError`] for a token outside the byte alphabet.
-pub fn gguf_vocabulary<'a>(
+fn gguf_vocabulary<'a>(
     tokens: impl Iterator<Item = &'a [u8]>,
     kinds: &[i64],
 ) -> Result<Vec<(u32, Vec<u8>)>, VocabularyError> {

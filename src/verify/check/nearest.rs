@@ -26,7 +26,7 @@
 use super::super::oracle::ggml::{IQ4_NL, Level, f16, levels, nearest_f16, rounded_to};
 use crate::gguf::{Encoding, GgmlType};
 
-/// Half a step, and the place of a value in steps.
+/// What is nearest is within half a step.
 const HALF: f64 = 0.5;
 /// What a rounding to f32 adds, of its result.
 const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
