@@ -65,7 +65,7 @@ const checks = {
   async tools() {
     const choice = { type: "function", function: { name: "get_weather" } };
     const fields = {
-      tools: [{ type: "function", function: weather }], tool_choice: choice, seed: 1, top_k: 8, max_tokens: 60, logit_bias: calls,
+      tools: [{ type: "function", function: weather }], tool_choice: choice, seed: 1, top_k: 8, max_tokens: 250, logit_bias: calls,
     };
     const { message } = (await chat(fields)).choices[0];
     const [call] = message.tool_calls;
@@ -80,7 +80,7 @@ const checks = {
 
   async formats() {
     const schema = { name: "weather", strict: true, schema: weather.parameters };
-    const fields = { seed: 1, top_k: 8, max_tokens: 60, logit_bias: bias(200005, 17196) };
+    const fields = { seed: 1, top_k: 8, max_tokens: 250, logit_bias: bias(200005, 17196) };
     const { message } = (await chat({ ...fields, response_format: { type: "json_schema", json_schema: schema } })).choices[0];
     assert(["Oslo", "Paris"].includes(JSON.parse(message.content).city), message.content);
     const wrong = { type: "json_schema", json_schema: { name: "x", schema: { not: {} } } };
@@ -107,7 +107,7 @@ const checks = {
     assert.equal((await stream.finalResponse()).output_text, whole.output_text);
 
     const tools = [{ type: "function", strict: false, ...weather }];
-    const forced = { model, input: "Weather?", tools, tool_choice: "required", max_output_tokens: 60, logit_bias: calls, top_k: 8 };
+    const forced = { model, input: "Weather?", tools, tool_choice: "required", max_output_tokens: 250, logit_bias: calls, top_k: 8 };
     const called = await client.responses.create(forced);
     const [call] = called.output;
     assert.equal(call.name, "get_weather");

@@ -138,7 +138,7 @@ def tools():
         tool_choice={"type": "function", "function": {"name": "get_weather"}},
         parallel_tool_calls=False,
         seed=1,
-        max_tokens=60,
+        max_tokens=250,
         logit_bias=bias(CHANNEL, COMMENT, TO),
         extra_body=FEW,
     )
@@ -161,7 +161,7 @@ def tools():
 
 def formats():
     """What the client's own helpers make of types: an answer of a type, a call of a strict function."""
-    answering = dict(model=MODEL, seed=1, max_tokens=60, logit_bias=bias(CHANNEL, FINAL), extra_body=FEW)
+    answering = dict(model=MODEL, seed=1, max_tokens=250, logit_bias=bias(CHANNEL, FINAL), extra_body=FEW)
     answer = client.chat.completions.parse(messages=ASKED, response_format=Visit, **answering).choices[0]
     expect(isinstance(answer.message.parsed, Visit) and answer.finish_reason == "stop", answer)
     calling = {**answering, "logit_bias": bias(CHANNEL, COMMENT, TO)}
@@ -172,7 +172,7 @@ def formats():
     expect(thing.choices[0].message.content.startswith("{"), thing)
     extra = {"seed": 1, "logit_bias": bias(CHANNEL, FINAL), **FEW}
     response = client.responses.parse(
-        model=MODEL, input="Hello", text_format=Visit, max_output_tokens=60, extra_body=extra
+        model=MODEL, input="Hello", text_format=Visit, max_output_tokens=250, extra_body=extra
     )
     expect(isinstance(response.output_parsed, Visit) and response.status == "completed", response)
     schema = {"name": "list", "schema": {"type": "array", "uniqueItems": True}}
@@ -204,7 +204,7 @@ def responses():
     expect("response.output_text.delta" in kinds, kinds)
 
     tool = {"type": "function", "strict": False, **FUNCTION}
-    forced = dict(model=MODEL, tools=[tool], tool_choice={"type": "function", "name": "get_weather"}, max_output_tokens=60)
+    forced = dict(model=MODEL, tools=[tool], tool_choice={"type": "function", "name": "get_weather"}, max_output_tokens=250)
     calling = {"seed": 1, "logit_bias": bias(CHANNEL, COMMENT, TO), **FEW}
     called = client.responses.create(input="Weather?", extra_body=calling, **forced)
     call = called.output[0]

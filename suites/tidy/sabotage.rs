@@ -12,7 +12,7 @@ use strum::IntoEnumIterator;
 use crate::tree::{self, Violation, demand_none};
 
 /// Faults that the catalogue holds at least.
-const FAULTS_MIN: usize = 353;
+const FAULTS_MIN: usize = 373;
 
 /// What stands around the table in README.md.
 const MARKERS: (&str, &str) = ("<!-- sabotage -->", "<!-- /sabotage -->");

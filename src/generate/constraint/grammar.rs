@@ -11,7 +11,7 @@ use std::fmt::Write;
 
 use llguidance::Matcher;
 use llguidance::api::TopLevelGrammar;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
 use super::vocabulary::parsers;
 use crate::generate::harmony::json::Json;
@@ -24,8 +24,11 @@ const REFERENCES_MAX: usize = 1000;
 const KEY_PATTERNS_MAX: usize = 16;
 /// Patterns of a schema at most.
 const PATTERNS_MAX: usize = 256;
+/// The least common multiple of all `multipleOf`s, in units of their last decimal, at most: llguidance reckons with ten times as
+/// much in 32 bits.
+const MULTIPLE_MAX: u64 = 400_000_000;
 /// Blanks that a line begins with, at most.
-const INDENT_MAX: usize = 64;
+const INDENT_MAX: usize = 32;
 /// Stack of a compilation, of which a level of a schema takes some kilobytes.
 const STACK_BYTES: usize = 64 << 20;
 /// Characters of a reason at most.
@@ -85,16 +88,12 @@ impl Grammar {
         }
         // Recursive, and so by a thread with room for any schema of that size.
         let compile = move || match parsers().create_parser(TopLevelGrammar::from_json_schema(value)) {
-            Ok(parser) => Ok(Box::new(Matcher::new(Ok(parser)))),
+            Ok(parser) => begun(Matcher::new(Ok(parser))),
             Err(error) => Err(first_words(&format!("{error:#}"))),
         };
         let thread = std::thread::Builder::new().name("gptoss-schema".into()).stack_size(STACK_BYTES).spawn(compile);
         let compiled = thread.map_err(|error| refused(error.to_string()))?.join();
-        let matcher = compiled.map_err(|_| refused("it cannot be compiled".into()))?.map_err(refused)?;
-        match matcher.get_error() {
-            None => Ok(Self(matcher)),
-            Some(error) => Err(refused(first_words(&error))),
-        }
+        compiled.map_err(|_| refused("it cannot be compiled".into()))?.map(Self).map_err(refused)
     }
 
     /// Of every JSON object.
@@ -123,6 +122,14 @@ impl std::fmt::Debug for Grammar {
     }
 }
 
+/// A matcher that is no error and allows a first token: what no text satisfies is refused before anybody waits for one.
+fn begun(matcher: Matcher) -> Result<Box<Matcher>, String> {
+    match matcher.deep_clone().compute_mask() {
+        Ok(_) => Ok(Box::new(matcher)),
+        Err(error) => Err(format!("no text begins as it asks: {}", first_words(&error.to_string()))),
+    }
+}
+
 /// How JSON is written.
 fn options() -> Value {
     json!({
@@ -138,6 +145,8 @@ struct Counts {
     patterns: usize,
     /// Of one object.
     key_patterns: usize,
+    /// Of `multipleOf`s: digits, and how many of them are decimals; nothing for one that has too many.
+    multiples: Vec<Option<(u64, u32)>>,
 }
 
 impl Counts {
@@ -152,6 +161,7 @@ impl Counts {
                         match (key.as_str(), value) {
                             ("$ref", _) => counts.references += 1,
                             ("pattern", _) => counts.patterns += 1,
+                            ("multipleOf", Json::Number(number)) => counts.multiples.push(decimal(number)),
                             ("patternProperties", Json::Object(patterns)) => {
                                 counts.patterns += patterns.len();
                                 counts.key_patterns = counts.key_patterns.max(patterns.len());
@@ -175,9 +185,34 @@ impl Counts {
         ];
         match cases.into_iter().find(|(_, found, max)| found > max) {
             Some((what, found, max)) => Err(SchemaError::TooMany { what, found, max }),
+            None if self.multiple().is_none() => Err(SchemaError::Refused {
+                reason: "`multipleOf` has, or several have together, too many digits".into(),
+            }),
             None => Ok(()),
         }
     }
+
+    /// The least common multiple of all `multipleOf`s, if it is not too large.
+    fn multiple(&self) -> Option<u64> {
+        let multiples: Vec<(u64, u32)> = self.multiples.iter().copied().collect::<Option<_>>()?;
+        let decimals = multiples.iter().map(|(_, decimals)| *decimals).max().unwrap_or(0);
+        multiples.into_iter().try_fold(1u64, |common, (digits, own)| {
+            let scaled = digits.checked_mul(10u64.checked_pow(decimals - own)?)?.max(1);
+            let (mut a, mut b) = (common, scaled);
+            while b > 0 {
+                (a, b) = (b, a % b);
+            }
+            (common / a).checked_mul(scaled).filter(|multiple| *multiple <= MULTIPLE_MAX)
+        })
+    }
+}
+
+/// A number's digits, and how many of them are decimals.
+fn decimal(number: &Number) -> Option<(u64, u32)> {
+    let text = number.to_string();
+    let (whole, decimals) = text.trim_start_matches('-').split_once('.').unwrap_or((text.trim_start_matches('-'), ""));
+    let decimals = decimals.trim_end_matches('0');
+    Some((format!("{whole}{decimals}").parse().ok()?, decimals.len().try_into().ok()?))
 }
 
 /// llguidance's reason on one line, without what is for its authors.

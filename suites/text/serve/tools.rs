@@ -35,6 +35,8 @@ fn bias(texts: &[&str]) -> Value {
     texts.iter().map(one).collect()
 }
 
+/// What JSON of [`cities`] has between its values: a model that knows nothing would fill its budget with blanks.
+const COMPACT: [&str; 5] = ["{\"", "\":\"", "\",\"", "\":", "}"];
 /// A bias towards the headers of calls.
 const CALLS: [&str; 3] = ["<|channel|>", "comment", " to"];
 
@@ -52,7 +54,7 @@ fn a_function_that_is_named_is_called() {
     let fields = json!({
         "tools": [function("get_time"), function("get_weather")],
         "tool_choice": {"type": "function", "function": {"name": "get_weather"}},
-        "max_tokens": 40, "logit_bias": bias(&CALLS),
+        "max_tokens": 40, "logit_bias": bias(&[&CALLS[..], &COMPACT].concat()),
     });
     let whole = post(PATH, &chat(fields.clone())).json();
     let message = &whole["choices"][0]["message"];
@@ -74,7 +76,7 @@ fn a_function_that_is_named_is_called() {
 
     // A model that wants to be done must have said everything, and the budget cuts it off.
     let mut hasty = chat(fields);
-    hasty["logit_bias"] = bias(&[&CALLS[..], &["<|call|>", "<|return|>", "<|end|>"]].concat());
+    hasty["logit_bias"] = bias(&[&CALLS[..], &COMPACT, &["<|call|>", "<|return|>", "<|end|>"]].concat());
     let found = post(PATH, &hasty).json();
     demand_city(&found["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"]);
     hasty["max_tokens"] = 14.into();
@@ -84,7 +86,7 @@ fn a_function_that_is_named_is_called() {
 
 #[test]
 fn a_call_that_must_come_may_come_after_a_thought() {
-    let words = ["<|channel|>", "analysis", "comment", " to", "hello", "<|end|>"];
+    let words = [&CALLS[..], &COMPACT, &["analysis", "hello", "<|end|>"]].concat();
     let fields = json!({
         "tools": [function("get_time")], "tool_choice": "required", "max_tokens": 64, "logit_bias": bias(&words),
     });
@@ -132,7 +134,7 @@ fn of_several_functions_the_model_chooses_one() {
 #[test]
 fn an_answer_follows_its_format() {
     let schema = json!({"type": "json_schema", "json_schema": {"name": "city", "strict": true, "schema": cities()}});
-    let fields = json!({"response_format": schema, "max_tokens": 40, "logit_bias": bias(&["<|channel|>", "final"])});
+    let fields = json!({"response_format": schema, "max_tokens": 40, "logit_bias": bias(&[&["<|channel|>", "final"][..], &COMPACT].concat())});
     for seed in 0..6 {
         let mut body = chat(fields.clone());
         body["seed"] = seed.into();
@@ -147,7 +149,7 @@ fn an_answer_follows_its_format() {
     }
     // Whatever the model would rather say, what it draws is drawn from what is left, and its probability is the model's.
     let mut body = chat(fields);
-    body["logit_bias"] = bias(&["<|channel|>", "final", "hello", "<|return|>"]);
+    body["logit_bias"] = bias(&[&["<|channel|>", "final", "hello", "<|return|>"][..], &COMPACT].concat());
     body["logprobs"] = true.into();
     body["top_logprobs"] = 3.into();
     let choice = post(PATH, &body).json()["choices"][0].clone();
@@ -174,7 +176,7 @@ fn strict_functions_are_called_by_their_schema_and_others_as_the_model_likes() {
     let mut strict = function("get_time");
     strict["function"]["strict"] = true.into();
     let ask = |tool: &Value, likely: &[&str]| {
-        let bias = bias(&[&CALLS[..], likely].concat());
+        let bias = bias(&[&CALLS[..], &COMPACT, likely].concat());
         post(PATH, &chat(json!({"tools": [tool], "max_tokens": 40, "logit_bias": bias}))).json()["choices"][0].clone()
     };
     let called = ask(&strict, &["hello"]);
