@@ -35,10 +35,10 @@ pub(super) struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     harmony: Option<PathBuf>,
     /// Hold the answer to the JSON Schema in this file, token by token; the conversation should tell the model of it
-    #[arg(long, value_name = "FILE", requires = "harmony")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "tokens"])]
     json_schema: Option<PathBuf>,
     /// Hold the answer to one JSON object
-    #[arg(long, requires = "harmony", conflicts_with = "json_schema")]
+    #[arg(long, conflicts_with_all = ["prompt", "tokens", "json_schema"])]
     json_object: bool,
     #[command(flatten)]
     sampling: SamplingArgs,

@@ -24,9 +24,9 @@ const REFERENCES_MAX: usize = 1000;
 const KEY_PATTERNS_MAX: usize = 16;
 /// Patterns of a schema at most.
 const PATTERNS_MAX: usize = 256;
-/// The least common multiple of all `multipleOf`s, in units of their last decimal, at most: llguidance reckons with ten times as
-/// much in 32 bits.
-const MULTIPLE_MAX: u64 = 400_000_000;
+/// The least common multiple of all `multipleOf`s, in units of their last decimal, at most: a compilation may look at every
+/// remainder, and no fuel bounds that.
+const MULTIPLE_MAX: u64 = 10_000;
 /// Blanks that a line begins with, at most.
 const INDENT_MAX: usize = 32;
 /// Stack of a compilation, of which a level of a schema takes some kilobytes.

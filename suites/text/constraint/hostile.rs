@@ -55,8 +55,9 @@ fn what_is_too_much_is_refused_before_it_is_compiled() {
         (json!({"type": "object", "properties": many("pattern", 300)}), "patterns"),
         (json!({"patternProperties": keys(17)}), "keys"),
         (json!({"enum": ["x".repeat(300_000)]}), "bytes"),
+        (json!({"type": "integer", "multipleOf": 10_001}), "multipleOf"),
         (json!({"type": "integer", "multipleOf": 4_294_967_291_u32}), "multipleOf"),
-        (json!({"allOf": [{"multipleOf": 99_991}, {"multipleOf": 0.0001}, {"multipleOf": 7}]}), "multipleOf"),
+        (json!({"allOf": [{"multipleOf": 97}, {"multipleOf": 0.0001}, {"multipleOf": 7}]}), "multipleOf"),
         (json!({"multipleOf": 1e-30}), "multipleOf"),
     ] {
         let error = Grammar::of_schema(&ordered(&schema.to_string())).expect_err("it is too much").to_string();
@@ -107,7 +108,7 @@ fn mean() -> Vec<(&'static str, Value)> {
             "two patterns at once",
             json!({"allOf": [{"pattern": "(a.*){12}"}, {"pattern": "(.*b){12}"}], "type": "string"}),
         ),
-        ("a large multiple", json!({"type": "integer", "multipleOf": 399_999_999})),
+        ("a large multiple", json!({"type": "integer", "multipleOf": 9_973})),
         ("many items", json!({"type": "array", "items": {"enum": [1]}, "minItems": 1_000_000})),
         ("a long word", json!({"const": "lorem ipsum ".repeat(15_000)})),
         (
