@@ -79,7 +79,7 @@ impl Pace {
     /// Tokens of a prompt for the next step, beside `decoding` sequences; 0: none this time.
     pub(super) fn piece(&self, decoding: usize) -> usize {
         if decoding == 0 {
-            return self.sizes.last().map_or(0, |size| size.0);
+            return self.most();
         }
         match self.plain_seconds(decoding) {
             Some(plain) if self.pieces < PIECES && self.owed < 1.0 => self.size(plain),
